@@ -1,0 +1,1 @@
+"""Secrets and signing keys: what is derived, what signs, what verifies."""

@@ -1,0 +1,1 @@
+"""Access tokens, refresh tokens, and which of them no longer count."""

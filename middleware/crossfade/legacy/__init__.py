@@ -1,0 +1,1 @@
+"""The sessions of the application's present framework: one reader a framework."""

@@ -1,0 +1,1 @@
+"""The schema's history, run by `crossfade db upgrade`."""

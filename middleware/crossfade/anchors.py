@@ -21,6 +21,7 @@ from crossfade.metrics import Metrics
 from crossfade.principal import Identity
 from crossfade.stores.logins import LoginStore
 from crossfade.stores.sentinels import Sentinel, SentinelStore
+from crossfade.tokens.anchor import AnchorHint
 from crossfade.tokens.claims import VerifiedToken
 from crossfade.tokens.refresh import Login
 from crossfade.tokens.revocation import FeedEntry, FeedKind, Revocations
@@ -31,6 +32,14 @@ SEEN_FOR = 60.0
 """Seconds for which an anchor that was seen alive is not looked at again."""
 ENDED = "ended"
 """Why a session is gone that the application itself might still accept: a log-out voided it."""
+_CLOSE = 0.5
+"""Seconds before a session's absolute end at which its login goes on under a new one.
+
+Not earlier: until the other processes have heard of it, what the application writes into the old
+one is lost with it. Not later: it would end between our look and the application's.
+"""
+_UNDATED = 0.0
+"""A session that tells no time is older than any log-out everywhere, but not than "never"."""
 _REMEMBERED = 50_000
 _MISSING_RATE = 0.02
 _MISSING_LEAST = 5
@@ -74,10 +83,11 @@ class _Seen:
     until: float  # monotonic
     kept: Kept
     digest: bytes
+    hints: tuple[str, ...] = field(repr=False)  # the keys that tokens name it by: its former too
 
 
 @dataclass(frozen=True, slots=True)
-class _SessionClaim:
+class SessionClaim:
     """A legacy session, asked about as a token is: it has no login and no key of its own."""
 
     identity: Identity
@@ -99,13 +109,13 @@ class Anchors:
         revocations: Revocations,
         clock: Clock,
         metrics: Metrics,
-        access_ttl: float,
+        watch_every: float,
         is_on: bool = True,
         pins: bool = True,
     ) -> None:
         self._legacy, self._store, self._sentinels = legacy, store, sentinels
         self._revocations, self._clock, self._metrics = revocations, clock, metrics
-        self._access_ttl, self.is_on, self._pins = access_ttl, is_on, pins
+        self._margin, self.is_on, self._pins = 4 * watch_every, is_on, pins
         mac = roots.mac(roots.active, "sentinel", legacy.reader.encode())
         self._sentinel_key = str(UUID(bytes=mac[:16]))  # a form that every store takes for an id
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
@@ -116,17 +126,19 @@ class Anchors:
         """Return the anchor digest of a session's key."""
         return anchor_digest(self._legacy.reader, key)
 
-    async def keep(self, login: Login) -> Kept:
+    async def keep(self, login: Login, *, is_last: bool = False) -> Kept:
         """Pin a login's session, or make it anew if it lapsed; called once a refresh.
 
-        A login without an anchor keeps none. Raises StoreUnavailable only for our own database.
+        With `is_last` nobody will look after it again: one that is in the second half of its life,
+        and would end before the login, is made anew too. A login without an anchor keeps none.
+        Raises StoreUnavailable only for our own database.
         """
         if login.anchor_key is None or not self.is_on:
             return Kept(fate=Fate.NONE)
         if not self._pins:
             return Kept(fate=Fate.NONE, key=login.anchor_key, until=login.anchor_until)
         try:
-            kept = await self._keep(login, login.anchor_key)
+            kept = await self._keep(login, login.anchor_key, is_last=is_last)
         except StoreUnavailable as error:
             if error.backend != "sessions":
                 raise
@@ -136,19 +148,24 @@ class Anchors:
             await self._store.anchor_seen(login.sid, self.digest(kept.key), until=kept.until)
         return kept
 
-    async def _keep(self, login: Login, key: str) -> Kept:
+    async def _keep(self, login: Login, key: str, *, is_last: bool) -> Kept:
         now = self._clock.time()
         if not self._legacy.server_side:
             return await self._keep_cookie(login, key, now)
         ends = min(login.idle_until, login.absolute_until)
         session = await self._legacy.pin(key, ends, now)
         if session.state is SessionState.OK and session.identity == login.identity:
-            if _outlives(session, now + 2 * self._access_ttl) or not _outlives_by(login, session):
-                until = self._by_its_own_rule(session.deadline, now)
-                self._remember(login.sid, key, until)
-                return Kept(fate=Fate.PINNED, key=key, until=until, session=session)
-            # Its absolute end comes before the next refresh: go on with its data under a new key.
-            return await self._recreate(login, session, Fate.RECREATED)
+            if is_last and _is_old(session, now) and _ends_before(session, login):
+                return await self._recreate(login, session, Fate.RECREATED)
+            until = self._by_its_own_rule(session.deadline, now)
+            self._remember(login.sid, key, until)
+            return Kept(
+                fate=Fate.PINNED,
+                key=key,
+                until=until,
+                session=session,
+                cookie_value=self._legacy.cookie_value(key),
+            )
         if session.state is SessionState.PARTIAL:
             return Kept(fate=Fate.NONE, key=key, until=login.anchor_until, session=session)
         if session.state is not SessionState.GONE:
@@ -161,11 +178,13 @@ class Anchors:
         A store that still shows the record has not deleted it: its data goes on.
         """
         now = self._clock.time()
-        self._looked_up.append((self._clock.monotonic(), True))
         if session.identity == login.identity:
             return await self._recreate(login, session, Fate.RECREATED)
         if login.anchor_until is not None and now >= login.anchor_until:
             return await self._recreate(login, session, Fate.RECREATED)
+        # Only what is missing before its time: else many that lapse would look like a loss of data,
+        # and a loss of data keeps log-outs from being believed.
+        self._looked_up.append((self._clock.monotonic(), True))
         if await self.store_lost(login):
             logger.error("a live login's session is missing and the store lost data: made anew")
             return await self._recreate(login, session, Fate.STORE_LOSS)
@@ -218,9 +237,14 @@ class Anchors:
             current = await self._store.get(login.sid)
             if current is None or current.anchor_key is None or current.ended_at is not None:
                 return Kept(fate=Fate.NONE)
-            return Kept(fate=fate, key=current.anchor_key, until=current.anchor_until)
+            return Kept(
+                fate=fate,
+                key=current.anchor_key,
+                until=current.anchor_until,
+                cookie_value=self._legacy.cookie_value(current.anchor_key),
+            )
         await self._legacy.pin(made.key, min(login.idle_until, login.absolute_until), now)
-        self._remember(login.sid, made.key, made.deadline)
+        self._remember(login.sid, made.key, made.deadline, hint=login.anchor_key)
         return Kept(
             fate=fate,
             key=made.key,
@@ -241,42 +265,63 @@ class Anchors:
             return Kept(fate=Fate.NONE)
         seen = self._seen.get(token.sid)
         is_fresh = seen is not None and self._clock.monotonic() < seen.until
+        # A token that names another session than the one seen may be newer than our news.
+        is_fresh = is_fresh and seen is not None and token.anchor.key in seen.hints
         if seen is not None and is_fresh and not self._revocations.is_buried(seen.digest):
             return seen.kept
         try:
-            return await self._look(token, token.anchor.key, token.anchor.until)
+            return await self._look(token, token.anchor)
         except StoreUnavailable:
             self._metrics.inc("session_access_unanchored")
             return Kept(fate=Fate.ERROR)
 
-    async def _look(self, token: VerifiedToken, key: str, until: float | None) -> Kept:
-        now = self._clock.time()
+    async def _look(self, token: VerifiedToken, hint: AnchorHint) -> Kept:
+        now, key = self._clock.time(), hint.key
         if not self._legacy.server_side:
             return await self._synthesise(token, key, now)
-        login: Login | None = None
-        if self._revocations.is_rebound(token.sid, token.issued_at) or (
-            until is not None and now >= until
-        ):
-            login = await self._store.get(token.sid)
-            if login is None or login.ended_at is not None or login.anchor_key is None:
+        if self._may_be_stale(token, hint, now):
+            login = await self._live(token.sid)
+            if login is None or self.is_buried(key := login.anchor_key or ""):
                 return Kept(fate=Fate.NONE)
-            key = login.anchor_key
         session = await self._legacy.read_key(key, now)
         self._looked_up.append((self._clock.monotonic(), False))
         if session.state is SessionState.GONE:
-            login = await self._store.get(token.sid)
-            if login is None or login.ended_at is not None or login.anchor_key is None:
+            login = await self._live(token.sid)
+            if login is None:
                 return Kept(fate=Fate.NONE)
-            if login.anchor_key != key:
+            if login.anchor_key is not None and login.anchor_key != key:
                 key = login.anchor_key
                 session = await self._legacy.read_key(key, now)
             if session.state is SessionState.GONE:
                 return await self.gone(login, session)
+        return await self._seen_alive(token, key, session, now)
+
+    def _may_be_stale(self, token: VerifiedToken, hint: AnchorHint, now: float) -> bool:
+        """Say whether the login row must be asked: the claim is a hint, the row the truth."""
+        has_lapsed = hint.until is not None and now >= hint.until
+        has_moved = self._revocations.is_rebound(token.sid, token.issued_at)
+        return has_lapsed or has_moved or self.is_buried(hint.key)
+
+    async def _live(self, sid: bytes) -> Login | None:
+        """Return a live login that has a session."""
+        login = await self._store.get(sid)
+        if login is None or login.ended_at is not None or login.anchor_key is None:
+            return None
+        return login
+
+    async def _seen_alive(
+        self, token: VerifiedToken, key: str, session: LegacySession, now: float
+    ) -> Kept:
+        """Judge a session that was read and is there."""
         if session.state is SessionState.PARTIAL:
             return Kept(fate=Fate.NONE)
         if session.state is not SessionState.OK or session.identity != token.identity:
             return Kept(fate=Fate.DELETED, session=session)
-        self._remember(token.sid, key, session.deadline)
+        login = await self._live(token.sid) if _is_at_its_end(session, now) else None
+        if login is not None and login.anchor_key == key and login.absolute_until > now + _CLOSE:
+            return await self._recreate(login, session, Fate.RECREATED)
+        hint = None if token.anchor is None else token.anchor.key
+        self._remember(token.sid, key, session.deadline, hint=hint)
         return Kept(
             fate=Fate.PINNED,
             key=key,
@@ -315,12 +360,8 @@ class Anchors:
         """
         if session.key is not None and self.is_buried(session.key):
             return True
-        if session.identity is None:
-            return False
-        since = session.auth_time if session.auth_time is not None else session.created_at
-        return self._revocations.is_revoked(
-            _SessionClaim(session.identity, since if since is not None else float("-inf"))
-        )
+        claim = claim_of(session)
+        return claim is not None and self._revocations.is_revoked(claim)
 
     def new_marker(self) -> str:
         """Return a random id for a client-held session."""
@@ -346,13 +387,21 @@ class Anchors:
         self._seen.pop(sid, None)
 
     def _remember(
-        self, sid: bytes, key: str, deadline: float | None, value: str | None = None
+        self,
+        sid: bytes,
+        key: str,
+        deadline: float | None,
+        value: str | None = None,
+        hint: str | None = None,
     ) -> None:
         if value is None and (value := self._legacy.cookie_value(key)) is None:
             return
-        left = SEEN_FOR if deadline is None else min(SEEN_FOR, deadline - self._clock.time())
+        left = SEEN_FOR
+        if deadline is not None:
+            left = min(SEEN_FOR, deadline - self._clock.time() - _CLOSE)
         kept = Kept(fate=Fate.PINNED, key=key, until=deadline, cookie_value=value)
-        self._seen[sid] = _Seen(self._clock.monotonic() + left, kept, self.digest(key))
+        hints = (key, hint or key)
+        self._seen[sid] = _Seen(self._clock.monotonic() + left, kept, self.digest(key), hints)
         self._seen.move_to_end(sid)
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
@@ -362,20 +411,20 @@ class Anchors:
         if not self._legacy.server_side:
             return
         now = self._clock.time()
+        found = await self._legacy.read_key(self._sentinel_key, now)
+        is_there = found.state is not SessionState.GONE
+        if is_there and (found.deadline is None or found.deadline - now > self._margin):
+            return
         known = await self._sentinels.get(self._legacy.reader)
-        found = await self._legacy.pin(self._sentinel_key, now + _SENTINEL_LIFE, now)
-        if found.state is SessionState.GONE:
-            is_loss = known is not None and now < known.lives_until
-            if is_loss:
-                logger.error("the session store lost our sentinel: nobody is logged out for it")
-            born_at = known.born_at if known is not None and not is_loss else now
-            made = await self._legacy.create(
-                None, {}, deadline=now + _SENTINEL_LIFE, now=now, key=self._sentinel_key
-            )
-            lives_until = now + _SENTINEL_LIFE if made.deadline is None else made.deadline
-        else:
-            born_at = now if known is None else known.born_at
-            lives_until = now + _SENTINEL_LIFE if found.deadline is None else found.deadline
+        is_lost = known is not None and not is_there and now < known.lives_until
+        if is_lost:
+            logger.error("the session store lost our sentinel: nobody is logged out for it")
+        # Replaced before its end: while it is missing no log-out could be told from a loss.
+        end = now + _SENTINEL_LIFE
+        await self._legacy.create(None, {}, deadline=end, now=now, key=self._sentinel_key)
+        made = await self._legacy.pin(self._sentinel_key, end, now)
+        born_at = now if known is None or is_lost else known.born_at
+        lives_until = end if made.deadline is None else made.deadline
         await self._sentinels.put(
             self._legacy.reader, Sentinel(born_at=born_at, lives_until=lives_until)
         )
@@ -402,11 +451,24 @@ class Anchors:
         return missing >= _MISSING_LEAST and missing > _MISSING_RATE * len(recent)
 
 
-def _outlives(session: LegacySession, until: float) -> bool:
-    return session.absolute_deadline is None or session.absolute_deadline > until
+def _is_old(session: LegacySession, now: float) -> bool:
+    end, began = session.absolute_deadline, session.created_at
+    return end is not None and began is not None and end - now < now - began
 
 
-def _outlives_by(login: Login, session: LegacySession) -> bool:
-    """Say whether the login goes on past the session's absolute end."""
+def _ends_before(session: LegacySession, login: Login) -> bool:
     end = session.absolute_deadline
-    return end is not None and login.absolute_until > end + 1
+    return end is not None and end + 1 < login.absolute_until
+
+
+def _is_at_its_end(session: LegacySession, now: float) -> bool:
+    end = session.absolute_deadline
+    return end is not None and end - now <= _CLOSE
+
+
+def claim_of(session: LegacySession) -> SessionClaim | None:
+    """Return what a session claims, for the revocation view; None if it names nobody."""
+    if session.identity is None:
+        return None
+    since = session.auth_time if session.auth_time is not None else session.created_at
+    return SessionClaim(session.identity, _UNDATED if since is None else since)

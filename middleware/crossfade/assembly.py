@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -14,6 +15,7 @@ from crossfade.clock import Clock, SystemClock
 from crossfade.credentials import replace_cookies
 from crossfade.csrf import CsrfGuard
 from crossfade.endpoints import Endpoints
+from crossfade.events import Events
 from crossfade.handle import Handle
 from crossfade.housekeeping import CanaryWatch, Housekeeping
 from crossfade.journal import Ending, Journal
@@ -27,6 +29,7 @@ from crossfade.responses import TokenCookies
 from crossfade.rollout.source import Follower, KeySource
 from crossfade.settings import Settings
 from crossfade.sockets import Sockets
+from crossfade.stores.audit import AuditStore
 from crossfade.stores.canary import CanaryStore
 from crossfade.stores.engine import Database
 from crossfade.stores.feed import FeedStore
@@ -34,6 +37,7 @@ from crossfade.stores.gates import GateStore
 from crossfade.stores.instances import InstanceStore
 from crossfade.stores.keys import KeyStore
 from crossfade.stores.logins import LoginStore
+from crossfade.stores.pulse import PulseStore
 from crossfade.stores.rollout import RolloutStore
 from crossfade.stores.sentinels import SentinelStore
 from crossfade.tokens.issuer import Issuer
@@ -59,6 +63,8 @@ class Assembly:
     metrics: Metrics
     sockets: Sockets
     journal: Journal
+    again: Callable[[], "Assembly"]
+    """Makes the same parts anew: no connection and no task survives a fork."""
     replace_cookies = staticmethod(replace_cookies)
 
     def handle(self, request: Authenticated) -> Handle:
@@ -109,6 +115,7 @@ def assemble(
         settings.resolve_url(settings.database.url),
         timeout=settings.database.timeout,
         clock=given_clock,
+        count=lambda outcome: metrics.inc("backend_calls", "sql", outcome),
     )
     legacy = build(settings, environment)
     store = LoginStore(
@@ -121,6 +128,7 @@ def assemble(
     )
     sockets, cookies = Sockets(), TokenCookies(settings.cookies)
     follower = Follower(
+        pulse=PulseStore(database),
         rollout=RolloutStore(database),
         instances=InstanceStore(database),
         feed=FeedStore(database),
@@ -167,7 +175,7 @@ def assemble(
         revocations=follower.revocations,
         clock=clock,
         metrics=metrics,
-        access_ttl=tokens.access_ttl,
+        watch_every=settings.rollout.heartbeat,
         is_on=tokens.bridge == "on",
         pins=pins,
     )
@@ -197,6 +205,7 @@ def assemble(
         upgrades_per_second=settings.rollout.upgrades_per_second,
         knows_dead_anchors=knows_dead_anchors,
     )
+    events = Events(audit=AuditStore(database, roots), metrics=metrics, monotonic=clock.monotonic)
     notes = GateNotes(store=GateStore(database), roots=roots, state=lambda: follower.state)
     csrf = CsrfGuard(
         roots,
@@ -216,6 +225,7 @@ def assemble(
         cookies=cookies,
         metrics=metrics,
         notes=notes,
+        events=events,
         clock=clock,
     )
     endpoints = Endpoints(
@@ -252,6 +262,7 @@ def assemble(
         notes=notes,
         canary=canary,
         journal=journal,
+        events=events,
         clock=clock,
     ).chores()
     return Assembly(
@@ -270,4 +281,15 @@ def assemble(
         metrics=metrics,
         sockets=sockets,
         journal=journal,
+        again=partial(
+            assemble,
+            settings,
+            clock=given_clock,
+            keys=keys,
+            environment=environment,
+            registry=registry,
+            pins=pins,
+            restores=restores,
+            knows_dead_anchors=knows_dead_anchors,
+        ),
     )

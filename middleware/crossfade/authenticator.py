@@ -35,6 +35,7 @@ from crossfade.errors import (
     TokenRejected,
     TokenTooLarge,
 )
+from crossfade.events import Events
 from crossfade.keys.roots import RootSecrets
 from crossfade.legacy.base import (
     LegacySession,
@@ -42,7 +43,7 @@ from crossfade.legacy.base import (
     Presented,
     SessionState,
 )
-from crossfade.logins import Device, Issued, Logins
+from crossfade.logins import Device, Logins
 from crossfade.metrics import Metrics
 from crossfade.notes import GateNotes
 from crossfade.policy import SAFE_METHODS, ClientClassifier, Routes, header
@@ -69,6 +70,8 @@ _KEYS_GONE = TokenEvidence(state=TokenState.UNKNOWN, reason=Reason.KEYS_UNAVAILA
 _STALE = TokenEvidence(state=TokenState.UNKNOWN, reason=Reason.REVOCATIONS_STALE)
 _OURS = frozenset({Reason.KEYS_UNAVAILABLE, Reason.REVOCATIONS_STALE, Reason.SESSION_UNKNOWN})
 _READ_SESSIONS = 20_000
+_ABOUT_TO_END = 0.5
+"""Seconds: by the time that the application reads it, such a session may be over."""
 _PRINCIPALS = 10_000
 
 
@@ -149,6 +152,11 @@ class Authenticated:
         )
 
     @property
+    def session_is_anonymous(self) -> bool:
+        """Whether a legacy session without a user was presented."""
+        return self.session.state is SessionState.ANONYMOUS
+
+    @property
     def device(self) -> Device:
         """What the client looks like, shortened."""
         client = self.scope.get("client")
@@ -179,8 +187,10 @@ class Authenticator:
         cookies: TokenCookies,
         metrics: Metrics,
         notes: GateNotes,
+        events: Events,
         clock: Clock,
     ) -> None:
+        self._events = events
         self._settings, self._roots = settings, roots
         self._follower, self._verifier = follower, verifier
         self._legacy, self._anchors, self._logins, self._bridge = legacy, anchors, logins, bridge
@@ -196,7 +206,7 @@ class Authenticator:
         self._application_schemes = frozenset(s.lower() for s in settings.application_schemes)
         self._rejects = settings.identity_conflict == "reject"
         self._principals = _Principals()
-        self._read: OrderedDict[tuple[bytes, bytes], LegacySession] = OrderedDict()
+        self._read: OrderedDict[tuple[bytes, str], LegacySession] = OrderedDict()
 
     async def authenticate(self, scope: Scope) -> Authenticated:
         """Decide who a request is. Raises nothing: our own faults are verdicts too."""
@@ -235,7 +245,7 @@ class Authenticator:
         """Phases without tokens: sessions rule, yet a refresh token is still honoured."""
         if request.presented is not None:
             request.session = await self._read_session(request.presented)
-        has_live = request.session.state is SessionState.OK
+        has_live = self._lasts(request.session)
         if request.credentials.refresh and not has_live and request.client == "web":
             await self._restore(request)
         evidence = Evidence(
@@ -386,16 +396,26 @@ class Authenticator:
             logger.warning("tokens could not be renewed: %s", error)
             return _KEYS_GONE, None
         self._bridge.deliver(issued, request.reply)
-        self._give_lost_cookie(request, issued)
+        self._replace_session_cookie(request, issued.kept)
         token = issued.access.verified
         return TokenEvidence(state=TokenState.OK, identity=token.identity), token
 
-    def _give_lost_cookie(self, request: Authenticated, issued: Issued) -> None:
-        """Make up for a client-held session whose cookie is gone: there is no record to attach."""
-        if self._legacy.server_side or request.presented is not None:
+    def _replace_session_cookie(self, request: Authenticated, kept: Kept) -> None:
+        """Give the browser the cookie of a session that was made anew, in place of the old one.
+
+        A client-held session has no record to attach, so a lost cookie is always made up for. A
+        server-side one is handed out only where the phase does so: else the old cookie is cleared.
+        """
+        if not self._legacy.server_side:
+            if request.presented is None:
+                request.reply.cookies += [c for c in [self._bridge.hand_back(kept)] if c]
             return
-        if (cookie := self._bridge.hand_back(issued.kept)) is not None:
-            request.reply.cookies.append(cookie)
+        if kept.fate is Fate.DELETED or kept.cookie_value is None:
+            return
+        is_other = request.presented is not None and request.presented.key != kept.key
+        if is_other and (kept.fate is Fate.RECREATED or request.session_is_anonymous):
+            cookie = self._bridge.hand_back(kept) if request.state.issues_session else None
+            request.reply.cookies += [cookie] if cookie else clear_legacy(self._legacy.cookie)
 
     def _forget_refused(self, request: Authenticated, error: RefreshRejected) -> None:
         """Clear the cookies of a login that is over; never those of a race that was lost.
@@ -403,10 +423,7 @@ class Authenticator:
         A late reply to a tab would else wipe what another one has just set: the successor of a
         family keyed anew, or the tokens of the log-in that followed a log-out.
         """
-        if error.outcome == "superseded":
-            return
-        ended_at = error.ended_at
-        if ended_at is not None and self._clock.time() - ended_at < IN_FLIGHT:
+        if error.since is not None and self._clock.time() - error.since < IN_FLIGHT:
             return
         request.reply.cookies += self._cookies.clear()
 
@@ -431,6 +448,9 @@ class Authenticator:
             ):
                 return  # its own session will be shown to the application
         kept = request.kept = await self._anchors.attachable(token)
+        may_replace = kept.fate is Fate.RECREATED or request.session_is_anonymous
+        if may_replace and request.refresh_is_proved:
+            self._replace_session_cookie(request, kept)
         is_anchor = is_anchor and kept.key in {None, presented.key if presented else None}
         if is_anchor and kept.fate is not Fate.DELETED:
             # The presented cookie is the token's own anchor: they agree by construction.
@@ -444,9 +464,9 @@ class Authenticator:
 
     async def _read_beside(self, presented: Presented, token: VerifiedToken) -> LegacySession:
         """Read a session beside a token, once for the life of the token."""
-        place = (presented.digest, token.sid)
+        place = (presented.digest, token.jti)
         found = self._read.get(place)
-        if found is None:
+        if found is None or self._may_have_ended(found):
             found = await self._read_session(presented)
             if found.state is SessionState.UNKNOWN:
                 return found
@@ -454,6 +474,19 @@ class Authenticator:
             if len(self._read) > _READ_SESSIONS:
                 self._read.popitem(last=False)
         return found
+
+    def _lasts(self, session: LegacySession) -> bool:
+        """Say whether a session is good, and not just about to end before the application looks."""
+        is_ending = (
+            session.deadline is not None and session.deadline - self._clock.time() < _ABOUT_TO_END
+        )
+        return session.state is SessionState.OK and not is_ending
+
+    def _may_have_ended(self, session: LegacySession) -> bool:
+        """Say whether what was read of a session may be out of date: its end has come, or ours."""
+        if session.deadline is not None and self._clock.time() >= session.deadline:
+            return True
+        return session.state is SessionState.OK and self._anchors.is_void(session)
 
     async def _read_session(self, presented: Presented) -> LegacySession:
         """Read a session and hold it against what was ended."""
@@ -476,6 +509,9 @@ class Authenticator:
                 await self._logins.end(request.token.sid, why="session_ended", trigger="anchor")
             except StoreUnavailable as error:
                 logger.warning("a login whose session ended could not be ended yet: %s", error)
+        if Effect.AUDIT in effects:
+            owner = request.token.identity if request.token is not None else None
+            self._events.saw(request.decision.reason, request.client, owner)
         if Effect.CLEAR_ACCESS in effects and not request.reply.cookies:
             request.reply.cookies += self._cookies.clear_access()
             if request.decision.row == "7":
@@ -533,6 +569,8 @@ class Authenticator:
             metrics.inc("failures", client, "token", Reason.EMPTY_BEARER)
         if Effect.COMPARE in decision.effects:
             metrics.inc("comparisons", "agree")
+        if decision.row in _DEGRADED:
+            metrics.inc("degraded_decisions", _DEGRADED[decision.row])
 
     def _count_failure(self, request: Authenticated, reason: Reason) -> None:
         client = request.client
@@ -598,6 +636,8 @@ _PRESENTED = {
     (True, False): "token",
     (True, True): "both",
 }
+# Rows that decide although a store did not answer. Row 9 covers tampered sessions as well.
+_DEGRADED = {"6": "sessions", "22": "sql", "23": "sql"}
 _DECISIONS = {
     Verdict.TOKEN: "allow",
     Verdict.SESSION: "allow",

@@ -6,6 +6,7 @@ session wherever the service says so: before its user is selected, and after a r
 """
 
 import asyncio
+import secrets
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -49,6 +50,7 @@ class TokenAuth(httpx.Auth):
         on_change: called with the credentials after each change, to store them.
 
     A request whose refresh is refused goes out as it is: its 401 is the application's to show.
+    Where the service has a fault of its own, its 503 is the response: no reason to log in again.
     """
 
     requires_response_body = True
@@ -70,6 +72,7 @@ class TokenAuth(httpx.Auth):
         self._on_change = on_change
         self._monotonic = monotonic
         self._asked_at = float("-inf")
+        self._attempt = ""
         self._lock, self._async_lock = threading.Lock(), asyncio.Lock()
 
     def sync_auth_flow(
@@ -77,43 +80,52 @@ class TokenAuth(httpx.Auth):
     ) -> Generator[httpx.Request, httpx.Response, None]:
         """Authenticate one request; token requests of several threads wait in line."""
         with self._lock:
-            yield from self._drive(self._prepare())
+            is_refused = yield from self._drive(self._prepare())
+        if is_refused and not self._holds_any():
+            return
         response = yield self._authorised(request)
         if response.status_code == httpx.codes.UNAUTHORIZED and self._used(request):
             with self._lock:
-                yield from self._drive(self._recover(request))
-            yield self._authorised(request)
+                is_refused = yield from self._drive(self._recover(request))
+            if not is_refused:
+                yield self._authorised(request)
 
     async def async_auth_flow(
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Authenticate one request; token requests of several tasks wait in line."""
         async with self._async_lock:
-            flow = self._prepare()
-            while (step := self._next(flow, None)) is not None:
+            for step in self._prepare():
                 response = yield step
                 await response.aread()
                 self._take(response)
+                if response.is_server_error and not self._holds_any():
+                    return
         response = yield self._authorised(request)
         if response.status_code == httpx.codes.UNAUTHORIZED and self._used(request):
             async with self._async_lock:
-                flow = self._recover(request)
-                while (step := self._next(flow, None)) is not None:
+                for step in self._recover(request):
                     answer = yield step
                     await answer.aread()
                     self._take(answer)
+                    if answer.is_server_error:
+                        return
             yield self._authorised(request)
 
     def _drive(
         self, flow: Generator[httpx.Request, None, None]
-    ) -> Generator[httpx.Request, httpx.Response, None]:
+    ) -> Generator[httpx.Request, httpx.Response, bool]:
+        """Send token requests; true if one met a fault of the service."""
+        is_refused = False
         for step in flow:
             response = yield step
             response.read()
             self._take(response)
+            is_refused = response.is_server_error
+        return is_refused
 
-    def _next(self, flow: Generator[httpx.Request, None, None], _: None) -> httpx.Request | None:
-        return next(flow, None)
+    def _holds_any(self) -> bool:
+        return self.credentials.access_token is not None or self.credentials.session is not None
 
     def _prepare(self) -> Generator[httpx.Request, None, None]:
         """Yield the token request that this request needs first, if any."""
@@ -162,7 +174,11 @@ class TokenAuth(httpx.Auth):
 
     def _refresh(self, refresh_token: str) -> httpx.Request:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        return httpx.Request("POST", self._token_url, data=form, headers=self._headers)
+        # The same key until it worked: a reply that was lost for minutes is then given once more,
+        # where a bare repeat would look like theft.
+        self._attempt = self._attempt or secrets.token_urlsafe(16)
+        headers = {**self._headers, "idempotency-key": self._attempt}
+        return httpx.Request("POST", self._token_url, data=form, headers=headers)
 
     def _take(self, response: httpx.Response) -> None:
         """Take what a token response holds. A fault of the service (5xx) changes nothing."""
@@ -170,6 +186,7 @@ class TokenAuth(httpx.Auth):
             return
         body = _json(response)
         held = self.credentials
+        self._attempt = ""
         if response.is_success and "access_token" in body:
             held.access_token = body["access_token"]
             held.refresh_token = body.get("refresh_token", held.refresh_token)

@@ -75,6 +75,7 @@ class Credentials(NamedTuple):
 
 
 _NOTHING = Credentials(authorization=Authorization.ABSENT)
+_BEGINNING = b"eyJ"  # base64url of `{"`: a JWT that was cut or mangled must still be seen
 _EMPTY_BEARERS = frozenset({b"", b"undefined", b"null"})
 
 
@@ -114,7 +115,9 @@ def split_cookies(header: bytes) -> list[tuple[bytes, bytes]]:
 
 def join_cookies(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Write one Cookie header: bridges to WSGI join two headers with a comma and lose both."""
-    return b"; ".join(name + b"=" + value if name else value for name, value in pairs)
+    return b"; ".join(
+        name + b"=" + value if name or b"=" in value else value for name, value in pairs
+    )
 
 
 def replace_cookies(
@@ -150,6 +153,6 @@ def _authorization(values: Sequence[bytes]) -> tuple[Authorization, bytes | None
         return Authorization.FOREIGN, None, scheme
     if bearers[0] in _EMPTY_BEARERS:
         return Authorization.EMPTY, None, ""
-    if not looks_like_jwt(bearers[0]):
+    if not (bearers[0].startswith(_BEGINNING) or looks_like_jwt(bearers[0])):
         return Authorization.FOREIGN, None, "bearer"
     return Authorization.BEARER, bearers[0], ""

@@ -259,6 +259,7 @@ TABLE: tuple[Row, ...] = (
 ROWS = {(token, session): row for row in TABLE for token in row.token for session in row.session}
 
 _SEVERAL = Decision(row="13", verdict=Verdict.BAD_REQUEST, reason=Reason.SEVERAL_CREDENTIALS)
+_DIFFERENT = Decision(row="13", verdict=Verdict.BAD_REQUEST, reason=Reason.IDENTITY_CONFLICT)
 _NO_TOKEN = TokenEvidence(state=TokenState.ABSENT)
 _DROPPED = {TokenState.EXPIRED: "17", TokenState.BAD: "19", TokenState.REVOKED: "20"}
 
@@ -281,10 +282,10 @@ def decide(
     if mode is Mode.OFF:
         return _off(evidence.session.state)
     header, cookie = evidence.header, evidence.cookie
-    if evidence.several or (
-        header.state is cookie.state is TokenState.OK and header.identity != cookie.identity
-    ):
+    if evidence.several:
         return _SEVERAL
+    if header.state is cookie.state is TokenState.OK and header.identity != cookie.identity:
+        return _DIFFERENT
     if header.state in {TokenState.ABSENT, TokenState.FOREIGN}:
         decision = _by_cookie(evidence, mode, leader)
         return _foreign(decision) if header.state is TokenState.FOREIGN else decision
@@ -385,9 +386,7 @@ def _session_symbol(session: SessionEvidence, token: TokenEvidence) -> _Session:
 
 
 _CARRIERS: tuple[Carrier, ...] = ("header", "cookie")
-_SYMBOLS = {
-    (carrier, state): f"{carrier}:{state}" for carrier in _CARRIERS for state in TokenState
-}
+_SYMBOLS = {(carrier, state): f"{carrier}:{state}" for carrier in _CARRIERS for state in TokenState}
 _ALONE_SYMBOLS = {state: _Session(state) for state in SessionState}
 
 

@@ -21,7 +21,7 @@ from crossfade.authenticator import Authenticated, Authenticator
 from crossfade.bridge import Bridge, Reply
 from crossfade.clock import Clock
 from crossfade.credentials import Authorization
-from crossfade.csrf import CsrfGuard
+from crossfade.csrf import CsrfGuard, CsrfOutcome
 from crossfade.decision import Verdict
 from crossfade.errors import (
     KeysUnavailable,
@@ -185,8 +185,8 @@ class Endpoints:
         value = form.get("subject_token")
         if value is not None and form.get("subject_token_type") != LEGACY_SESSION:
             raise _Refused(400, "invalid_request", f"subject_token_type must be {LEGACY_SESSION}.")
+        self._forbid_cross_site(call, is_by_cookie=value is None)
         if value is None:
-            self._forbid_cross_site(call)
             session = request.session
             if request.presented is None or request.presented.has_twin:
                 raise _Refused(400, "invalid_request", "Send one session cookie, or subject_token.")
@@ -233,8 +233,8 @@ class Endpoints:
     async def _refresh(self, call: _Call, form: Mapping[str, str]) -> Mapping[str, Any]:
         """Spend a refresh token from the body, or the browser's cookie."""
         request, sent = call.request, form.get("refresh_token")
+        self._forbid_cross_site(call, is_by_cookie=sent is None)
         if sent is None:
-            self._forbid_cross_site(call)
             if request.reply.is_due:
                 # The cookie was spent on the way in, and its successor goes out with this reply.
                 return self._described(request)
@@ -246,7 +246,8 @@ class Endpoints:
         key = header(request.headers, b"idempotency-key")
         issued = await self._renew(token, None if key is None else key[:255].decode("latin-1"))
         body = self._grant(call, issued, to_cookies=sent is None)
-        if self._follower.mode is Mode.OFF:
+        if not self._follower.state.phase.accepts_token:
+            # Also while a rollback still accepts tokens: not all instances narrow in one instant.
             body = {**body, **await self._with_session(call, issued, token)}
         return body
 
@@ -293,7 +294,9 @@ class Endpoints:
     def _described(self, request: Authenticated) -> Mapping[str, Any]:
         token = request.token
         if token is None:
-            raise _Refused(400, "invalid_grant", "The refresh token has ended: log in again.")
+            # No tokens in this phase: its session was given back on the way in.
+            subject = "" if request.principal is None else request.principal.subject
+            return {"session_cookie": self._legacy.cookie.name, "subject": subject}
         left = max(0, int(token.expires_at - self._clock.time()))
         return {
             "token_type": "Bearer",
@@ -306,11 +309,8 @@ class Endpoints:
         """Give the legacy session back for a refresh token; an access token does not buy one."""
         form = await _form(call)
         sent = form.get("refresh_token")
-        if sent is None:
-            self._forbid_cross_site(call)
-            token = call.request.refresh
-        else:
-            token = decode(sent, self._roots)
+        self._forbid_cross_site(call, is_by_cookie=sent is None)
+        token = call.request.refresh if sent is None else decode(sent, self._roots)
         if token is None:
             raise _Refused(400, "invalid_grant", "The refresh token is not valid: log in again.")
         return await self._hand_back(call, token)
@@ -380,7 +380,8 @@ class Endpoints:
                 trigger="user",
                 actor=identity.subject,
             )
-            return {"ended": ended}
+            # A session without a login of its own is older than the log-out, and ends with it.
+            return {"ended": ended, "current_ended": request.presented_sid is None}
         sid = _sid(form.get("login_id", ""))
         rows = await self._store.live(identity.tenant, identity.subject)
         if sid is None or sid not in {row.login.sid for row in rows}:
@@ -390,13 +391,11 @@ class Endpoints:
 
     async def _logout(self, call: _Call) -> None:
         """End all that was presented and what is linked to it; the cookies go in any case."""
-        request = call.request
-        self._forbid_cross_site(call)
+        request, form = call.request, await _form(call)
+        token = decode(form.get("refresh_token", ""), self._roots)
+        self._forbid_cross_site(call, is_by_cookie=token is None)
         call.cookies = [*self._cookies.clear(), *clear_legacy(self._legacy.cookie)]
-        form = await _form(call)
-        sids = list(request.presented_sids)
-        if (token := decode(form.get("refresh_token", ""), self._roots)) is not None:
-            sids.append(token.sid)
+        sids = [*request.presented_sids, *([] if token is None else [token.sid])]
         for sid in dict.fromkeys(sids):
             await self._logins.end(sid, why="logout", trigger="logout")
         await self._end_presented_session(request)
@@ -434,18 +433,20 @@ class Endpoints:
             raise _Refused(401, "invalid_token", "Log in first.")
         return request
 
-    def _forbid_cross_site(self, call: _Call) -> None:
-        """Hold a request by cookie to the CSRF rules; a bearer speaks for itself."""
+    def _forbid_cross_site(self, call: _Call, *, is_by_cookie: bool = True) -> None:
+        """Hold a request by cookie to the CSRF rules; a bearer speaks for itself.
+
+        So does a token in the body, but not for another site's page: that would sign its visitor in
+        here as somebody else.
+        """
         request = call.request
         if request.decision.verdict is Verdict.TOKEN and request.decision.carrier == "header":
             return
-        if (
-            request.credentials.authorization is Authorization.BEARER
-            and not request.credentials.pairs
-        ):
-            return
+        is_bearer = request.credentials.authorization is Authorization.BEARER
+        is_by_cookie = is_by_cookie and not (is_bearer and not request.credentials.pairs)
         sid = request.token.sid if request.token is not None else request.presented_sid
-        if not self._csrf.check(request.path, request.headers, sid).is_allowed:
+        outcome = self._csrf.check(request.path, request.headers, sid)
+        if not outcome.is_allowed and (is_by_cookie or outcome is CsrfOutcome.CROSS_SITE):
             raise _Refused(
                 403, "csrf_failed", "The request did not come from this site's own pages."
             )

@@ -100,13 +100,13 @@ class RefreshRejected(CredentialRejected):
 
     Attributes:
         outcome: a member of `RefreshOutcome`.
-        ended_at: when its login ended, POSIX seconds; None if it did not, or is unknown.
+        since: when its login ended or was keyed anew, POSIX seconds; None if unknown.
     """
 
-    def __init__(self, outcome: str, ended_at: float | None = None) -> None:
+    def __init__(self, outcome: str, since: float | None = None) -> None:
         super().__init__(Reason.EXPIRED if outcome == "expired" else Reason.REVOKED, outcome)
         self.outcome = outcome
-        self.ended_at = ended_at
+        self.since = since
 
 
 class NotIssued(CrossfadeError):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from crossfade.anchors import Anchors
 from crossfade.clock import Clock
 from crossfade.errors import KeysUnavailable, StoreUnavailable, TokenRejected
+from crossfade.events import Events
 from crossfade.journal import Ending, Journal
 from crossfade.keys.ring import KeyRing
 from crossfade.legacy.base import LegacySessions
@@ -13,7 +14,6 @@ from crossfade.metrics import Metrics
 from crossfade.notes import GateNotes
 from crossfade.principal import Identity
 from crossfade.rollout.source import Chore, Follower
-from crossfade.rollout.state import Mode
 from crossfade.settings import Settings
 from crossfade.stores.bootstrap import prune
 from crossfade.stores.canary import CanaryStore
@@ -48,8 +48,10 @@ class Housekeeping:
         notes: GateNotes,
         canary: "CanaryWatch",
         journal: Journal,
+        events: Events,
         clock: Clock,
     ) -> None:
+        self._events = events
         self._settings, self._database, self._follower = settings, database, follower
         self._logins, self._legacy, self._anchors = logins, legacy, anchors
         self._notes, self._canary, self._journal, self._clock = notes, canary, journal, clock
@@ -63,6 +65,7 @@ class Housekeeping:
             Chore(name="delete ended sessions", every=1.0, run=self._delete_ended),
             Chore(name="canary", every=rollout.canary, run=self._canary.watch),
             Chore(name="gate notes", every=1.0, run=self._notes.flush),
+            Chore(name="audit", every=1.0, run=self._events.flush),
             Chore(name="sentinel", every=rollout.heartbeat, run=self._anchors.watch_sentinel),
             Chore(name="forget revocations", every=60.0, run=self._forget),
             Chore(name="prune", every=_PRUNE_EVERY, run=self._prune),
@@ -135,9 +138,10 @@ class CanaryWatch:
         self._issuer = make_issuer(CANARY_AUDIENCE, self._verifier)
 
     async def watch(self) -> None:
-        """Verify the fleet's canary once, minting a new one when it is due. A chore."""
-        if self._follower.mode is Mode.OFF:
-            return
+        """Verify the fleet's canary once, minting a new one when it is due. A chore.
+
+        Before tokens are accepted too: so the first stage already has a finding of this moment.
+        """
         token = await self._store.get(max_age=2 * self._every)
         try:
             if token is None:

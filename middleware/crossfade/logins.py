@@ -7,12 +7,12 @@ refresh.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossfade.anchors import Anchors, Fate, Kept
 from crossfade.clock import Clock
-from crossfade.errors import NotIssued, RefreshRejected, StoreUnavailable
+from crossfade.errors import NotIssued, RefreshRejected, StoreUnavailable, TokenTooLarge
 from crossfade.legacy.base import LegacySession, LegacySessions, SessionState
 from crossfade.metrics import Metrics
 from crossfade.principal import Identity
@@ -115,6 +115,7 @@ class Logins:
             raise NotIssued("impersonation")
         if not self._state().selects(client, identity.subject):
             raise NotIssued("not_selected")
+        self._issuer.check_key()
         now = self._clock.time()
         opened = await self._store.open(
             NewLogin(
@@ -156,6 +157,9 @@ class Logins:
             RefreshRejected: with its outcome; what was presented is of no use any more.
             StoreUnavailable, KeysUnavailable: ours; nothing was consumed that a repeat cannot mend.
         """
+        # A process without keys must not spend the token: its owner would have to repeat it to
+        # another process within the window, or look like a thief.
+        self._issuer.check_key()
         try:
             rotation = await self._store.rotate(token, idempotency_key=idempotency_key)
         except StoreUnavailable:
@@ -167,9 +171,14 @@ class Logins:
             if rotation.outcome is RefreshOutcome.REUSE and login is not None:
                 self._deny(login)
                 self._metrics.inc("revocations", "reuse")
-            raise RefreshRejected(rotation.outcome, login.ended_at if login else None)
+            raise RefreshRejected(rotation.outcome, _since(login))
         kept = await self._kept(rotation.outcome, login)
-        access = self._mint(login, kept)
+        try:
+            access = self._mint(login, kept)
+        except TokenTooLarge as error:
+            # The refresh token is spent: a token without the mapped claims is better than none.
+            logger.error("the claims of a session outgrew its cookie and were left out: %s", error)  # noqa: TRY400 - no trace needed
+            access = self._mint(login, replace(kept, session=None))
         self._metrics.inc("issued", "access", "refresh")
         if rotation.outcome is RefreshOutcome.ROTATED:
             self._metrics.inc("issued", "refresh", "refresh")
@@ -201,8 +210,8 @@ class Logins:
         rotation = await self._store.check(token)
         login = rotation.login
         if rotation.outcome not in _ALIVE or login is None:
-            raise RefreshRejected(rotation.outcome, login.ended_at if login else None)
-        kept = await self._anchors.keep(login)
+            raise RefreshRejected(rotation.outcome, _since(login))
+        kept = await self._anchors.keep(login, is_last=True)
         if kept.fate is Fate.DELETED:
             await self.end(login.sid, why="session_ended", trigger="anchor")
             raise RefreshRejected(RefreshOutcome.ENDED)
@@ -359,6 +368,12 @@ class Logins:
     def _entry(self, kind: FeedKind, value: bytes) -> FeedEntry:
         until = self._clock.time() + self._tokens.access_ttl + self._tokens.leeway + 60
         return FeedEntry(kind=kind, value=value, expires_at=until)
+
+
+def _since(login: Login | None) -> float | None:
+    if login is None:
+        return None
+    return login.rotated_at if login.ended_at is None else login.ended_at
 
 
 def _walk(data: Mapping[str, Any], path: str) -> Any:

@@ -129,6 +129,7 @@ CATALOGUE: tuple[Family, ...] = (
     ),
     _histogram("revocation_propagation_seconds", "From commit until this process refuses", _SLOW),
     _counter("backend_calls", "Calls to stores", backend=_BACKENDS, outcome=("ok", "error")),
+    _counter("audit_events", "Sightings for the audit", outcome=("written", "dropped")),
     _counter("degraded_decisions", "Decided without a backend", backend=_BACKENDS),
     _counter("csrf_checks", "Unsafe requests by cookie", outcome=tuple(CsrfOutcome)),
     _counter(

@@ -8,10 +8,12 @@ import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crossfade.anchors import claim_of
 from crossfade.assembly import Assembly, assemble
 from crossfade.authenticator import Authenticated
 from crossfade.bridge import Given
@@ -30,6 +32,7 @@ from crossfade.responses import (
 from crossfade.rollout.state import Mode
 from crossfade.settings import Settings
 from crossfade.sockets import OpenSocket
+from crossfade.tokens.revocation import Revocable
 
 logger = logging.getLogger("crossfade")
 
@@ -105,7 +108,7 @@ class CrossfadeMiddleware:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._starting = None
-            self.assembly = assemble(self.assembly.settings)
+            self.assembly = self.assembly.again()
         lock = self._starting = self._starting or asyncio.Lock()
         async with lock:
             if not self.assembly.follower.is_running:
@@ -252,7 +255,7 @@ class _HttpExchange(_Exchange):
                 self.is_refused = True
                 await send_error(self.send, 503)
                 return True
-            reply.cookies += observed.cookies
+            reply.cookies = _not_written(reply.cookies, headers) + observed.cookies
             reply.is_due = reply.is_due or observed.is_due
         if reply.cookies:
             _carry(headers, _newest(reply.cookies), is_due=reply.is_due)
@@ -282,22 +285,30 @@ class _SocketExchange(_Exchange):
         self.is_closed = False
         socket = self._register()
         self._receive = receive
+        self._waiting: set[asyncio.Future[Any]] = set()
+        closer = asyncio.create_task(self._close_when(socket.closing))
         try:
             await app(self.request.scope, self._receiving(socket), self._sending)
+        except OSError:
+            if not socket.closing.is_set():
+                raise
         finally:
             self.assembly.sockets.leave(socket)
+            for task in (closer, *self._waiting):
+                task.cancel()
 
     def _register(self) -> OpenSocket:
         request = self.request
-        token = request.token if request.decision.verdict is Verdict.TOKEN else None
-        session = request.session
-        by_session = token is None and session.state is SessionState.OK and session.key is not None
+        claim: Revocable | None = None
+        anchor: bytes | None = None
+        if request.decision.verdict is Verdict.TOKEN:
+            claim = request.token
+        elif request.session.state is SessionState.OK:
+            claim = claim_of(request.session)
+            if request.session.key is not None:
+                anchor = self.assembly.anchors.digest(request.session.key)
         leeway = self.assembly.settings.tokens.leeway
-        socket = OpenSocket(
-            token=token,
-            anchor=self.assembly.anchors.digest(session.key or "") if by_session else None,
-            until=self._ends_at(leeway),
-        )
+        socket = OpenSocket(claim=claim, anchor=anchor, until=self._ends_at(leeway))
         self.assembly.sockets.enter(socket)
         return socket
 
@@ -316,6 +327,7 @@ class _SocketExchange(_Exchange):
             nonlocal pending, closing
             pending = pending or asyncio.ensure_future(self._receive())
             closing = closing or asyncio.ensure_future(socket.closing.wait())
+            self._waiting = {pending, closing}
             try:
                 await asyncio.wait({pending, closing}, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
@@ -333,6 +345,11 @@ class _SocketExchange(_Exchange):
 
         return receive
 
+    async def _close_when(self, closing: asyncio.Event) -> None:
+        """Close from our side: an application that only sends never asks to receive."""
+        await closing.wait()
+        await self._close()
+
     async def _close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
@@ -341,6 +358,8 @@ class _SocketExchange(_Exchange):
 
     async def _sending(self, message: Message) -> None:
         if self.is_closed:
+            if message["type"] == "websocket.send":
+                raise OSError("the socket is closed")  # as servers do (ASGI 2.4)
             return
         if message["type"] == "websocket.close":
             self.is_closed = True
@@ -354,6 +373,14 @@ def _code(status: int, reason: Reason | None) -> str | None:
     if status == 400 and reason is Reason.IDENTITY_CONFLICT:
         return "identity_conflict"
     return None
+
+
+def _not_written(cookies: list[bytes], headers: RawHeaders) -> list[bytes]:
+    """Drop what was owed before the application ran and what it has set itself meanwhile."""
+    names = {
+        value.partition(b"=")[0].strip() for name, value in headers if name.lower() == b"set-cookie"
+    }
+    return [value for value in cookies if value.partition(b"=")[0] not in names]
 
 
 def _newest(cookies: list[bytes]) -> list[bytes]:

@@ -4,14 +4,14 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from crossfade.tokens.claims import VerifiedToken
+from crossfade.tokens.revocation import Revocable
 
 
 class Denials(Protocol):
     """What the sockets ask of the revocation view."""
 
-    def is_revoked(self, token: VerifiedToken) -> bool:
-        """Say whether the token's login, subject or key was revoked."""
+    def is_revoked(self, token: Revocable) -> bool:
+        """Say whether the login, the subject or the key was revoked."""
         ...
 
     def is_buried(self, digest: bytes) -> bool:
@@ -24,12 +24,12 @@ class OpenSocket:
     """One open socket: what authenticated it, and the event that ends it.
 
     Attributes:
-        token: the token that won; None where a session did.
+        claim: the token or the session that won; None for a stranger's socket.
         anchor: digest of the session that won; None where a token did.
         until: when it ends at the latest, POSIX seconds; None = with its session.
     """
 
-    token: VerifiedToken | None
+    claim: Revocable | None
     anchor: bytes | None
     until: float | None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,6 +65,6 @@ class Sockets:
 def _is_dead(socket: OpenSocket, denials: Denials, now: float) -> bool:
     if socket.until is not None and now >= socket.until:
         return True
-    if socket.token is not None and denials.is_revoked(socket.token):
+    if socket.claim is not None and denials.is_revoked(socket.claim):
         return True
     return socket.anchor is not None and denials.is_buried(socket.anchor)

@@ -25,6 +25,7 @@ from crossfade.settings import CLIENT_KINDS, RolloutSettings
 from crossfade.sockets import Sockets
 from crossfade.stores.feed import FeedStore
 from crossfade.stores.instances import Canary, InstanceInfo, InstanceStore
+from crossfade.stores.pulse import PulseStore
 from crossfade.stores.rollout import Revision, RolloutStore
 from crossfade.tokens.revocation import FeedEntry, FeedGap, FeedKind, Revocations
 
@@ -63,6 +64,7 @@ class Follower:
     def __init__(
         self,
         *,
+        pulse: PulseStore,
         rollout: RolloutStore,
         instances: InstanceStore,
         feed: FeedStore,
@@ -77,7 +79,8 @@ class Follower:
         database_time: Callable[[], Awaitable[float]],
         any_login: Callable[[], Awaitable[bool]],
     ) -> None:
-        self._rollout, self._instances, self._feed, self._keys = rollout, instances, feed, keys
+        self._pulse, self._rollout, self._instances = pulse, rollout, instances
+        self._feed, self._keys = feed, keys
         self._settings, self._max_staleness = settings, max_staleness
         self._clock, self._metrics, self._sockets = clock, metrics, sockets
         self._version = version
@@ -94,15 +97,16 @@ class Follower:
         self.may_have_logins = True
         self._has_joined = False
         self._synced_at = float("-inf")
+        self._keys_read_at = float("-inf")
         self._beaten_at = float("-inf")
         self._done_at: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
 
     @property
     def is_running(self) -> bool:
-        """Whether the task lives, in this very process and loop."""
-        return self._task is not None and not self._task.done()
+        """Whether the tasks live, in this very process and loop."""
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     @property
     def staleness(self) -> float:
@@ -125,7 +129,10 @@ class Follower:
             await self._join()
         except StoreUnavailable as error:
             logger.warning("starting without news of the rollout: %s", error)
-        self._task = asyncio.create_task(self._follow(), name="crossfade-follower")
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="crossfade-follower"),
+            asyncio.create_task(self._work(), name="crossfade-chores"),
+        ]
 
     async def ready(self, within: float) -> None:
         """Wait until the first good read, or for that many seconds at most."""
@@ -135,11 +142,10 @@ class Follower:
 
     async def stop(self) -> None:
         """Say goodbye and stop; bounded by the stores' own deadlines."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         if self.instance_id:
             with contextlib.suppress(StoreUnavailable):
                 await self._instances.leave(self.instance_id)
@@ -148,12 +154,14 @@ class Follower:
     async def sync(self) -> None:
         """Read all news once. Raises StoreUnavailable; what was known before stays."""
         started = self._clock.monotonic()
-        head = await self._rollout.head()
-        await self._read_feed()
-        if not self.keys or started - self._beaten_at >= self._settings.heartbeat:
+        pulse = await self._pulse.take()
+        known = (self.revocations.epoch, self.revocations.cursor)
+        if (pulse.feed_epoch, pulse.feed_seq) != known:
+            await self._read_feed()
+        if not self.keys or started - self._keys_read_at >= self._settings.heartbeat:
             await self._read_keys()
-        if head.number != self.revision:
-            await self._apply(head)
+        if pulse.revision != self.revision:
+            await self._apply(await self._rollout.head())
         self._synced_at = started
         self._ready.set()
         self._metrics.set("rollout_synced_timestamp_seconds", self._clock.time())
@@ -185,15 +193,29 @@ class Follower:
                 if not self._has_joined:
                     await self._join()
                 await self.sync()
-                await self._beat()
             except StoreUnavailable as error:
                 logger.warning("no news of the rollout for %.1f s: %s", self.staleness, error)
-            except CrossfadeError:
+            except Exception:  # it must not end: the process would go stale for good
                 logger.exception("the follower goes on after an error")
-            await self._do_chores()
             self._sockets.sweep(self.revocations, self._clock.time())
-            # Spread, so that many workers of one host do not ask in the same instant.
-            await self._clock.sleep(self._settings.poll * random.uniform(0.8, 1.2))  # noqa: S311
+            await self._pause()
+
+    async def _work(self) -> None:
+        """Report and do the chores beside following: news must never wait for a slow write."""
+        while True:
+            try:
+                if self._has_joined:
+                    await self._beat()
+            except StoreUnavailable as error:
+                logger.warning("no heartbeat: %s", error)
+            except Exception:  # as above
+                logger.exception("the heartbeat goes on after an error")
+            await self._do_chores()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        # Spread, so that many workers of one host do not ask in the same instant.
+        await self._clock.sleep(self._settings.poll * random.uniform(0.8, 1.2))  # noqa: S311
 
     async def _do_chores(self) -> None:
         for chore in self.chores:
@@ -205,6 +227,8 @@ class Follower:
                 await chore.run()
             except (CrossfadeError, OSError) as error:
                 logger.warning("%s: %s", chore.name, error)
+            except Exception:  # one chore must not end the others
+                logger.exception("%s", chore.name)
 
     async def _read_feed(self) -> None:
         if self.revocations.epoch:
@@ -230,6 +254,7 @@ class Follower:
             self._metrics.observe("revocation_propagation_seconds", max(0.0, delay))
 
     async def _read_keys(self) -> None:
+        self._keys_read_at = self._clock.monotonic()
         try:
             loaded = await self._keys.load()
         except KeysUnavailable:
@@ -262,7 +287,7 @@ class Follower:
             canary=canary,
         )
         if not is_known:
-            await self._join()
+            self._has_joined = False  # the follower joins anew before it reads on
 
     async def _clock_offset(self) -> float:
         return self._clock.time() - await self._database_time()

@@ -102,6 +102,20 @@ class AuditStore:
         self._database = database
         self._roots = roots
 
+    async def note(
+        self, event: str, client: str, identity: Identity | None, detail: Mapping[str, Any]
+    ) -> None:
+        """Write a row about what was seen and changed nothing. Raises StoreUnavailable."""
+        async with self._database.write() as connection:
+            await record(
+                connection,
+                event=event,
+                roots=self._roots,
+                identity=identity,
+                client=client,
+                detail=detail,
+            )
+
     async def page(
         self,
         since: float = 0.0,

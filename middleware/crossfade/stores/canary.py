@@ -1,8 +1,8 @@
 """The canary token of the fleet: one text that every instance verifies."""
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
-from crossfade.stores.engine import Database
+from crossfade.stores.engine import Database, insert_into
 from crossfade.stores.schema import canary
 
 
@@ -24,8 +24,7 @@ class CanaryStore:
         """Replace the token; of two instances at once the last one stays."""
         values = {"token": token, "minted_at": self._database.now()}
         async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(canary).where(canary.c.id == 1).values(**values)
+            statement = insert_into(connection, canary).values(id=1, **values)
+            await connection.execute(
+                statement.on_conflict_do_update(index_elements=[canary.c.id], set_=values)
             )
-            if not changed.rowcount:
-                await connection.execute(insert(canary).values(id=1, **values))

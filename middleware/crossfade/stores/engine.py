@@ -7,7 +7,7 @@ OutcomeUnknown.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,22 @@ class Database:
         timeout: seconds that one transaction may take, all waiting included.
         clock: if given, `now` is this clock instead of the database's own; for tests.
         backend: the word for metrics and errors: `sql`, or `sessions` for the application's store.
+        count: told the outcome of each transaction: `ok` or `error`.
 
     Raises:
         ConfigurationError: the URL is not one of SQLite or PostgreSQL, or its driver is missing.
     """
 
     def __init__(
-        self, url: str, *, timeout: float = 2.0, clock: Clock | None = None, backend: str = "sql"
+        self,
+        url: str,
+        *,
+        timeout: float = 2.0,
+        clock: Clock | None = None,
+        backend: str = "sql",
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._count = count
         self.timeout = timeout
         self.backend = backend
         self._clock = clock
@@ -102,10 +110,11 @@ class Database:
         try:
             async with asyncio.timeout(self.timeout), self.engine.connect() as connection:
                 yield connection
+            self._count("ok")
         except TimeoutError as error:
-            raise StoreUnavailable(self.backend, f"no answer in {self.timeout:g} s") from error
+            raise self._lost(committing=False, detail=f"no answer in {self.timeout:g} s") from error
         except _UNAVAILABLE as error:
-            raise StoreUnavailable(self.backend, type(error).__name__) from error
+            raise self._lost(committing=False, detail=type(error).__name__) from error
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -123,10 +132,13 @@ class Database:
                 committing = True
                 await connection.commit()
                 committing = False
+            self._count("ok")
         except TimeoutError as error:
-            raise self._lost(committing, f"no answer in {self.timeout:g} s") from error
+            raise self._lost(
+                committing=committing, detail=f"no answer in {self.timeout:g} s"
+            ) from error
         except _UNAVAILABLE as error:
-            raise self._lost(committing, type(error).__name__) from error
+            raise self._lost(committing=committing, detail=type(error).__name__) from error
 
     async def check_schema(self) -> None:
         """Compare the schema with what this version needs.
@@ -157,7 +169,8 @@ class Database:
         """Give all connections back."""
         await self.engine.dispose()
 
-    def _lost(self, committing: bool, detail: str) -> StoreUnavailable:
+    def _lost(self, *, committing: bool, detail: str) -> StoreUnavailable:
+        self._count("error")
         return (OutcomeUnknown if committing else StoreUnavailable)(self.backend, detail)
 
 

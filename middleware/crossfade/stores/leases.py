@@ -1,8 +1,8 @@
 """Which one of the instances does a chore of the fleet: a lease that runs out by itself."""
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import or_, update
 
-from crossfade.stores.engine import Database
+from crossfade.stores.engine import Database, insert_into
 from crossfade.stores.schema import leases
 
 
@@ -23,10 +23,10 @@ class LeaseStore:
             )
             if taken.rowcount:
                 return True
-            found = await connection.execute(select(leases.c.name).where(leases.c.name == name))
-            if found.first() is not None:
-                return False
-            await connection.execute(
-                insert(leases).values(name=name, holder=holder, until=now + seconds)
+            statement = insert_into(connection, leases).values(
+                name=name, holder=holder, until=now + seconds
             )
-            return True
+            first = await connection.execute(
+                statement.on_conflict_do_nothing().returning(leases.c.name)
+            )
+            return first.first() is not None

@@ -90,6 +90,14 @@ class LoginStore:
         digests = [subject_key(new.identity), *_locks(previous)]
         if new.anchor is not None:
             digests.append(new.anchor)
+        try:
+            async with changing(self._database, *digests) as change:
+                return await open_login(change, self._terms, new)
+        except NotIssued as refusal:
+            if refusal.why != "cap" or not new.fresh:
+                raise
+        # Who has just proved who they are must get in: the login that was unused the longest goes.
+        await self._end_idlest(new)
         async with changing(self._database, *digests) as change:
             return await open_login(change, self._terms, new)
 
@@ -290,6 +298,15 @@ class LoginStore:
     async def failed(self, number: int) -> None:
         """Put an item of the outbox off, longer each time."""
         await self._outbox.failed(number)
+
+    async def _end_idlest(self, new: NewLogin) -> None:
+        who = logins.c.tenant == new.identity.tenant, logins.c.subject == new.identity.subject
+        query = select(logins.c.sid).where(*who, alive(self._database.now()))
+        async with self._database.read() as connection:
+            first = query.order_by(logins.c.rotated_at).limit(1)
+            sid = (await connection.execute(first)).scalar_one_or_none()
+        if sid is not None:
+            await self.end(sid, why="cap", trigger=new.grant)
 
     async def _find(self, *conditions: ColumnElement[bool]) -> Login | None:
         async with self._database.read() as connection:

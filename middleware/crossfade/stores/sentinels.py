@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
-from crossfade.stores.engine import Database
+from crossfade.stores.engine import Database, insert_into
 from crossfade.stores.schema import sentinels
 
 
@@ -39,8 +39,7 @@ class SentinelStore:
         """Remember a sentinel. Raises StoreUnavailable."""
         values = {"born_at": sentinel.born_at, "lives_until": sentinel.lives_until}
         async with self._database.write() as connection:
-            changed = await connection.execute(
-                update(sentinels).where(sentinels.c.reader == reader).values(**values)
+            statement = insert_into(connection, sentinels).values(reader=reader, **values)
+            await connection.execute(
+                statement.on_conflict_do_update(index_elements=[sentinels.c.reader], set_=values)
             )
-            if not changed.rowcount:
-                await connection.execute(insert(sentinels).values(reader=reader, **values))

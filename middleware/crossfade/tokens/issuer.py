@@ -71,6 +71,10 @@ class Issuer:
         self._token_bytes = token_bytes
         self._headers: dict[SigningKey, bytes] = {}
 
+    def check_key(self) -> None:
+        """Raise KeysUnavailable where nothing can be minted: before anything is spent for it."""
+        _ = self._keys().signing
+
     def mint(self, grant: AccessGrant, *, budget: int | None = None) -> Minted:
         """Make a token for a grant.
 

@@ -239,7 +239,10 @@ class Revocations:
 
     def _is_void(self, token: Revocable) -> bool:
         found = self._subjects.get(subject_key(token.identity))
-        return found is not None and token.auth_time <= found[0] and token.sid != found[1]
+        if found is None or token.auth_time > found[0]:
+            return False
+        # A legacy session has no sid, and where no login is kept the entry names none either.
+        return not found[1] or token.sid != found[1]
 
     def _take(self, entry: FeedEntry) -> None:
         value, until = entry.value, entry.expires_at

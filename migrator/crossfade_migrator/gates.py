@@ -158,8 +158,9 @@ def canary(instances: Sequence[InstanceRow], *, patience: float) -> GateResult:
     A finding older than `patience` seconds is none: who stopped to look proves nothing.
     """
     alive = [one for one in instances if not one.is_vanished]
-    failing = [one for one in alive if one.canary is not None and not one.canary.ok]
-    silent = [one for one in alive if one.canary is None or one.canary.age > patience]
+    lately = [one for one in alive if one.canary is not None and one.canary.age <= patience]
+    failing = [one for one in lately if one.canary is not None and not one.canary.ok]
+    silent = [one for one in alive if one not in lately]
     if failing:
         named = ", ".join(f"{one.name} ({one.canary.why})" for one in failing if one.canary)
         verdict, why = Verdict.FAIL, f"{len(failing)} of {len(alive)} refuse it: {named}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from crossfade.rollout.state import RolloutState, RunStatus
 from crossfade_migrator.context import Context
+from crossfade_migrator.durations import span
 from crossfade_migrator.errors import GateFailed, Held, Misused, OperatorError, Stopped
 from crossfade_migrator.gates import GateResult, Verdict
 from crossfade_migrator.plan import Plan, stored_plan
@@ -27,7 +28,7 @@ def require_plan(state: RolloutState) -> Plan:
 def refuse_if_stopped(state: RolloutState) -> None:
     """Raise Stopped where a human must act first, Misused where nothing is left to do."""
     if state.frozen:
-        raise Stopped("the rollout is frozen", "crossfade unfreeze")
+        raise Stopped("the rollout is frozen", "whoever froze it must unfreeze it")
     if state.status is RunStatus.DONE:
         raise Misused("the rollout is done: the last stage is in force")
     if state.status in _STANDING:
@@ -71,7 +72,7 @@ async def held_by(
     if stage is not None and not is_converging and BAKE not in force:
         remaining = stage.bake - state.baked(await ctx.database.time())
         if remaining > 0:
-            text = f"{stage.name} bakes for {remaining:.0f} s more of {stage.bake:.0f} s"
+            text = f"{stage.name} bakes for {span(remaining)} more of {span(stage.bake)}"
             held.append(Held(text, 'wait, or crossfade advance --force bake --reason "…"'))
     return [*failed, *held]
 

@@ -20,6 +20,7 @@ from crossfade_migrator.convergence import (
     converge_regardless,
     ignore,
 )
+from crossfade_migrator.durations import span
 from crossfade_migrator.errors import FaultFound, Held, Misconfigured, Misused, Stopped
 from crossfade_migrator.gates import GateResult, evaluate
 from crossfade_migrator.guards import (
@@ -348,11 +349,11 @@ async def settle(
         remaining = state.narrow_at - await ctx.database.time()
         if remaining > 0 and not wait:
             raise Held(
-                f"tokens issued before the rollback live for {remaining:.0f} s more",
+                f"tokens issued before the rollback live for {span(remaining)} more",
                 "wait, or say `crossfade resume --wait`",
             )
         if remaining > 0:
-            progress(f"tokens issued before live for {remaining:.0f} s more")
+            progress(f"tokens issued before live for {span(remaining)} more")
             await ctx.clock.sleep(remaining)
         await converge_regardless(ctx, head, progress=progress)
         move = Move(ctx, "settle", head.reason, actor_kind, {})

@@ -10,7 +10,8 @@ from crossfade.stores.rollout import Revision
 from crossfade_migrator import transitions
 from crossfade_migrator.context import Context
 from crossfade_migrator.convergence import Convergence, measure
-from crossfade_migrator.gates import GateResult, Verdict, evaluate
+from crossfade_migrator.durations import span
+from crossfade_migrator.gates import CANARY, GateResult, Verdict, evaluate
 from crossfade_migrator.plan import Plan, Stage, stored_plan
 from crossfade_migrator.transitions import Target
 
@@ -138,7 +139,7 @@ def _reasons(
     ]
     remaining = 0.0 if stage is None else stage.bake - state.baked(now)
     if remaining > 0:
-        reasons.append((f"bakes for {remaining:.0f} s more", "time"))
+        reasons.append((f"bakes for {span(remaining)} more", "time"))
     if not reasons and ahead is not None:
         return [(f"nothing: {ahead.name} may begin", "crossfade advance, or crossfade run")]
     return reasons
@@ -146,7 +147,7 @@ def _reasons(
 
 def _stopped(state: RolloutState, now: float) -> tuple[str, str] | None:
     if state.frozen:
-        return ("frozen", "crossfade unfreeze")
+        return ("frozen", "whoever froze it must unfreeze it")
     if state.status is RunStatus.PAUSED:
         return (f"paused: {state.note}", "crossfade resume")
     if state.status is RunStatus.ROLLED_BACK:
@@ -154,7 +155,7 @@ def _stopped(state: RolloutState, now: float) -> tuple[str, str] | None:
     if state.status is RunStatus.ROLLING_BACK:
         if state.narrow_at is None or state.narrow_at <= now:
             return ("the rollback is not settled", "crossfade resume, or crossfade rollback --wait")
-        return (f"the last token ends in {state.narrow_at - now:.0f} s", "time, then resume")
+        return (f"the last token ends in {span(state.narrow_at - now)}", "time, then resume")
     if state.status is RunStatus.DONE:
         return ("done: the last stage is in force", "")
     return None
@@ -178,6 +179,8 @@ def _verb(gate: GateResult) -> str:
 def _mend(gate: GateResult) -> str:
     if gate.verdict is Verdict.FAIL:
         return "crossfade rollback"
+    if gate.gate == CANARY:
+        return "time: each instance verifies the canary every few seconds"
     return f'traffic, or crossfade advance --force {gate.name} --reason "…"'
 
 

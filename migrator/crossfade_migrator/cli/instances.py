@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crossfade_migrator.cli.call import Call, Verb
-from crossfade_migrator.cli.screen import span
+from crossfade_migrator.durations import span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

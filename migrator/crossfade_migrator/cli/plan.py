@@ -128,7 +128,8 @@ def _show_findings(screen: "Screen", findings: "list[Finding]", file: Path) -> N
 
 
 def _show_plan(screen: "Screen", plan: "Plan | None", present: str | None) -> None:
-    from crossfade_migrator.cli.screen import percent, span
+    from crossfade_migrator.cli.screen import percent
+    from crossfade_migrator.durations import span
 
     if plan is None:
         screen.line("no plan is applied: `crossfade plan apply plan.toml`")

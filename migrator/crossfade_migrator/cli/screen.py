@@ -23,18 +23,6 @@ def full_time(at: float | None) -> str:
     return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def span(seconds: float) -> str:
-    """Write a duration in its two largest units: `2d 4h`, `7m 12s`, `0.8s`."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f}s"
-    whole, parts = int(seconds), []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, whole = divmod(whole, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
-
-
 def percent(share: int) -> str:
     """Write a share of 100,000 buckets as percent with up to three decimals."""
     return f"{share / 1000:.3f}".rstrip("0").rstrip(".") + "%"

@@ -8,7 +8,8 @@ import click
 from crossfade_migrator.cli.call import Call, Verb
 from crossfade_migrator.cli.duration import duration
 from crossfade_migrator.cli.gate import show_gates
-from crossfade_migrator.cli.screen import day_and_time, percent, span
+from crossfade_migrator.cli.screen import day_and_time, percent
+from crossfade_migrator.durations import span
 
 if TYPE_CHECKING:
     from crossfade_migrator.cli.screen import Screen

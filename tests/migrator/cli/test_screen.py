@@ -8,8 +8,8 @@ from crossfade_migrator.cli.screen import (
     full_time,
     percent,
     printable,
-    span,
 )
+from crossfade_migrator.durations import span
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_status_says_why_it_waits_and_what_unblocks_it(planned: Any) -> None:
     assert "1/3 dual-10, phase dual" in out
     assert "tokens to web 10%, mobile 10%" in out
     assert "waits for  no live instance" in out
-    assert "bakes for 3" in out
+    assert "bakes for 59m" in out
     assert "unblocks   start the application" in out
 
 

@@ -371,7 +371,7 @@ async def test_all_other_logins_end_and_this_one_stays(sql: World) -> None:
     await sql.phase("dual")
     here, there = await sql.user(), await sql.user()
     reply = await here.post("/auth/logins", data={"others": "true"}, headers=API)
-    assert reply.json() == {"ended": 1}
+    assert reply.json() == {"ended": 1, "current_ended": False}
     await sql.sync()
     assert await there.me() is None
     assert await here.me() == "u001"

@@ -32,7 +32,7 @@ SEEN_FOR = 60.0
 """Seconds for which an anchor that was seen alive is not looked at again."""
 ENDED = "ended"
 """Why a session is gone that the application itself might still accept: a log-out voided it."""
-_CLOSE = 0.5
+_CLOSE = 2.0
 """Seconds before a session's absolute end at which its login goes on under a new one.
 
 Not earlier: until the other processes have heard of it, what the application writes into the old

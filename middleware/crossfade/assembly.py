@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from crossfade import __version__
 from crossfade.anchors import Anchors
-from crossfade.authenticator import Authenticated, Authenticator
+from crossfade.authenticator import Authenticator
 from crossfade.bridge import Bridge
 from crossfade.clock import Clock, SystemClock
 from crossfade.credentials import replace_cookies
@@ -25,6 +25,8 @@ from crossfade.legacy.registry import build
 from crossfade.logins import Logins
 from crossfade.metrics import Metrics, metrics_for
 from crossfade.notes import GateNotes
+from crossfade.observer import Observer
+from crossfade.request import Authenticated
 from crossfade.responses import TokenCookies
 from crossfade.rollout.source import Follower, KeySource
 from crossfade.settings import Settings
@@ -57,6 +59,7 @@ class Assembly:
     anchors: Anchors
     logins: Logins
     bridge: Bridge
+    observer: Observer
     authenticator: Authenticator
     endpoints: Endpoints
     csrf: CsrfGuard
@@ -193,7 +196,9 @@ def assemble(
         access_budget=cookies.access_budget(),
         restores=restores,
     )
-    bridge = Bridge(
+    bridge = Bridge(legacy=legacy, cookies=cookies, metrics=metrics, clock=clock)
+    observer = Observer(
+        bridge=bridge,
         legacy=legacy,
         settings=settings.legacy,
         anchors=anchors,
@@ -275,6 +280,7 @@ def assemble(
         anchors=anchors,
         logins=logins,
         bridge=bridge,
+        observer=observer,
         authenticator=authenticator,
         endpoints=endpoints,
         csrf=csrf,

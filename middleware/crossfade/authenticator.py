@@ -1,4 +1,4 @@
-"""Who a request is, in order: extract, verify, read, renew, decide. The one place that counts.
+"""Who a request is, in order: extract, verify, read, renew, decide.
 
 A request passes here once, before the application runs. A hot token costs a few dictionary
 look-ups: no network, no database, no lock.
@@ -7,14 +7,13 @@ look-ups: no network, no database, no lock.
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from functools import cached_property
 
 from starlette.types import Scope
 
 from crossfade.anchors import ENDED, Anchors, Fate, Kept
-from crossfade.bridge import Bridge, Reply
+from crossfade.bridge import Bridge
 from crossfade.clock import Clock
+from crossfade.counting import RequestCounter
 from crossfade.credentials import Authorization, CookieNames, Credentials, Headers, extract
 from crossfade.decision import (
     Decision,
@@ -32,10 +31,10 @@ from crossfade.errors import (
     Reason,
     RefreshRejected,
     StoreUnavailable,
-    TokenRejected,
     TokenTooLarge,
 )
 from crossfade.events import Events
+from crossfade.judge import NO_TOKEN, OUR_FAULT, Judged, TokenJudge
 from crossfade.keys.roots import RootSecrets
 from crossfade.legacy.base import (
     LegacySession,
@@ -43,131 +42,28 @@ from crossfade.legacy.base import (
     Presented,
     SessionState,
 )
-from crossfade.logins import Device, Logins
+from crossfade.logins import Logins
 from crossfade.metrics import Metrics
 from crossfade.notes import GateNotes
-from crossfade.policy import SAFE_METHODS, ClientClassifier, Routes, header
-from crossfade.principal import Credential, Identity, Principal
+from crossfade.policy import SAFE_METHODS, ClientClassifier, Routes
+from crossfade.principal import Principal
+from crossfade.request import Authenticated
 from crossfade.responses import TokenCookies, clear_legacy
 from crossfade.rollout.source import Follower
-from crossfade.rollout.state import Mode, RolloutState
+from crossfade.rollout.state import Mode
 from crossfade.settings import ClientKind, Settings
 from crossfade.tokens.claims import VerifiedToken
-from crossfade.tokens.refresh import RefreshToken, decode
-from crossfade.tokens.verifier import COOKIE_CAP, TokenVerifier
+from crossfade.tokens.verifier import TokenVerifier
 
 logger = logging.getLogger("crossfade.authenticator")
 
 IN_FLIGHT = 60.0
 """Seconds for which a request may still be on its way with what was good when it was sent."""
-FORGIVEN_AFTER_EXPIRY = 300.0
-"""Seconds after its end for which an expired bearer may lean on the session beside it (row 15)."""
-_UNDECIDED = Decision(row="", verdict=Verdict.ANONYMOUS)
-_ABSENT_SESSION = LegacySession(state=SessionState.ABSENT)
-_NO_TOKEN = TokenEvidence(state=TokenState.ABSENT)
-_FOREIGN = TokenEvidence(state=TokenState.FOREIGN, reason=Reason.FOREIGN)
-_KEYS_GONE = TokenEvidence(state=TokenState.UNKNOWN, reason=Reason.KEYS_UNAVAILABLE)
-_STALE = TokenEvidence(state=TokenState.UNKNOWN, reason=Reason.REVOCATIONS_STALE)
 _OURS = frozenset({Reason.KEYS_UNAVAILABLE, Reason.REVOCATIONS_STALE, Reason.SESSION_UNKNOWN})
 _READ_SESSIONS = 20_000
-_ABOUT_TO_END = 0.5
+_ABOUT_TO_END = 2.0
 """Seconds: by the time that the application reads it, such a session may be over."""
 _PRINCIPALS = 10_000
-
-
-@dataclass
-class Authenticated:
-    """One request, decided, and all that its reply will need.
-
-    Attributes:
-        scope: as the application will see it.
-        session: the presented legacy session; `session_is_assumed` if it was not read.
-        token: the winning token, or the ambient one beside a winning session; None without one.
-        kept: the legacy session to give the application for the token; None if none is needed.
-        restored_value: the cookie of a session given back on this request.
-        held: verified tokens that came, the winning one first, expired ones too.
-        reply: cookies that this request already owes its client.
-        queue, unended: log-outs that the database would not take, by session and by login.
-        is_declared_login: the application said that its user logged in.
-    """
-
-    scope: Scope
-    method: str
-    path: str
-    headers: Headers
-    state: RolloutState
-    mode: Mode
-    client: ClientKind
-    credentials: Credentials
-    presented: Presented | None
-    own_cookie_names: frozenset[bytes]
-    roots: RootSecrets
-    session: LegacySession = _ABSENT_SESSION
-    session_is_assumed: bool = False
-    token: VerifiedToken | None = None
-    held: tuple[VerifiedToken, ...] = ()
-    kept: Kept | None = None
-    restored_value: str | None = field(default=None, repr=False)
-    decision: Decision = _UNDECIDED
-    principal: Principal | None = None
-    reply: Reply = field(default_factory=Reply)
-    queue: list[tuple[str, str]] = field(default_factory=list, repr=False)
-    unended: list[bytes] = field(default_factory=list)
-    is_declared_login: bool = False
-
-    @cached_property
-    def refresh(self) -> RefreshToken | None:
-        """The refresh token whose tag verifies; judged only where somebody asks."""
-        for value in self.credentials.refresh:
-            if (token := decode(value, self.roots)) is not None:
-                return token
-        return None
-
-    @property
-    def presented_sids(self) -> list[bytes]:
-        """The logins whose tokens this request proved to hold."""
-        sids = [token.sid for token in self.held]
-        if self.refresh is not None:
-            sids.append(self.refresh.sid)
-        return list(dict.fromkeys(sids))
-
-    @property
-    def principal_identity(self) -> Identity | None:
-        """Who the request is, None if nobody."""
-        return None if self.principal is None else self.principal.who
-
-    @property
-    def presented_sid(self) -> bytes | None:
-        """The login that this request proved to hold, if any."""
-        sids = self.presented_sids
-        return sids[0] if sids else None
-
-    @property
-    def refresh_is_proved(self) -> bool:
-        """Whether the client also holds the refresh secret of the winning token's login."""
-        return (
-            self.refresh is not None
-            and self.token is not None
-            and self.refresh.sid == self.token.sid
-        )
-
-    @property
-    def session_is_anonymous(self) -> bool:
-        """Whether a legacy session without a user was presented."""
-        return self.session.state is SessionState.ANONYMOUS
-
-    @property
-    def device(self) -> Device:
-        """What the client looks like, shortened."""
-        client = self.scope.get("client")
-        agent = header(self.headers, b"user-agent") or b""
-        return Device(
-            address=client[0] if client else "", agent=agent[:200].decode("latin-1", "replace")
-        )
-
-    def journal(self, *, session: str, tenant: str) -> None:
-        """Queue a log-out that could not be written."""
-        self.queue.append((tenant, session))
 
 
 class Authenticator:
@@ -192,7 +88,11 @@ class Authenticator:
     ) -> None:
         self._events = events
         self._settings, self._roots = settings, roots
-        self._follower, self._verifier = follower, verifier
+        self._follower = follower
+        self._judge = TokenJudge(
+            verifier=verifier, follower=follower, clock=clock, leeway=settings.tokens.leeway
+        )
+        self._counter = RequestCounter(metrics)
         self._legacy, self._anchors, self._logins, self._bridge = legacy, anchors, logins, bridge
         self._cookies, self._metrics, self._notes, self._clock = cookies, metrics, notes, clock
         self._names = CookieNames(
@@ -202,7 +102,6 @@ class Authenticator:
         self._legacy_name = legacy.cookie.name.encode("latin-1")
         self._classifier = ClientClassifier(settings.clients)
         self._routes = Routes(settings.routes)
-        self._leeway = settings.tokens.leeway
         self._application_schemes = frozenset(s.lower() for s in settings.application_schemes)
         self._rejects = settings.identity_conflict == "reject"
         self._principals = _Principals()
@@ -232,7 +131,7 @@ class Authenticator:
             await self._with_sessions_only(request)
         else:
             await self._with_both(request)
-        self._count(request, time.perf_counter() - started)
+        self._counter.count(request, time.perf_counter() - started)
         return request
 
     def _pick(self, credentials: Credentials) -> Presented | None:
@@ -249,8 +148,8 @@ class Authenticator:
         if request.credentials.refresh and not has_live and request.client == "web":
             await self._restore(request)
         evidence = Evidence(
-            header=_NO_TOKEN,
-            cookie=_NO_TOKEN,
+            header=NO_TOKEN,
+            cookie=NO_TOKEN,
             session=SessionEvidence(state=request.session.state, identity=request.session.identity),
         )
         request.decision = decide(evidence, Mode.OFF, "session")
@@ -286,8 +185,8 @@ class Authenticator:
 
     async def _with_both(self, request: Authenticated) -> None:
         """Phases with tokens: verify, renew, read what the table needs, decide."""
-        bearer, h_token = self._judge_bearer(request.credentials)
-        ambient, c_token, several = self._judge_cookies(request.credentials)
+        bearer, h_token = self._judge.bearer(request.credentials)
+        ambient, c_token, several = self._judge.cookies(request.credentials)
         by_cookie = bearer.state in {TokenState.ABSENT, TokenState.FOREIGN}
         may_renew = by_cookie and ambient.state not in {TokenState.OK, TokenState.UNKNOWN}
         if may_renew and request.client == "web" and not self._routes.no_renew(request.path):
@@ -323,63 +222,7 @@ class Authenticator:
         self._set_principal(request)
         self._note_for_gates(request, bearer, ambient)
 
-    def _judge_bearer(self, credentials: Credentials) -> tuple[TokenEvidence, VerifiedToken | None]:
-        if credentials.bearer is not None:
-            return self._judge(credentials.bearer, 8192)
-        if credentials.authorization is Authorization.FOREIGN:
-            return _FOREIGN, None
-        return _NO_TOKEN, None
-
-    def _judge_cookies(
-        self, credentials: Credentials
-    ) -> tuple[TokenEvidence, VerifiedToken | None, bool]:
-        """Judge each access cookie; good ones that name different identities are `several`."""
-        if not credentials.access:
-            return _NO_TOKEN, None, False
-        if len(credentials.access) == 1:
-            return (*self._judge(credentials.access[0], COOKIE_CAP), False)
-        judged = [self._judge(value, COOKIE_CAP) for value in credentials.access]
-        good = [pair for pair in judged if pair[0].state is TokenState.OK]
-        several = len({evidence.identity for evidence, _ in good}) > 1
-        order = list(_PREFERENCE)
-        best = min(judged, key=lambda pair: order.index(pair[0].state))
-        return (*best, several)
-
-    def _judge(self, text: bytes, cap: int) -> tuple[TokenEvidence, VerifiedToken | None]:
-        try:
-            token = self._verifier.verify(text, cap=cap)
-        except TokenRejected as error:
-            return TokenEvidence(state=TokenState.BAD, reason=error.reason), None
-        except KeysUnavailable:
-            return _KEYS_GONE, None
-        evidence = self._judge_life(token)
-        if evidence.state is TokenState.REVOKED:
-            self._verifier.forget(text)  # and with it the key of its legacy session
-        return evidence, token
-
-    def _judge_life(self, token: VerifiedToken) -> TokenEvidence:
-        """Judge what changes during a token's life: revocation, expiry, and whether we can know."""
-        follower = self._follower
-        if follower.revocations.is_revoked(token):
-            return TokenEvidence(
-                state=TokenState.REVOKED, identity=token.identity, reason=Reason.REVOKED
-            )
-        if follower.is_stale:
-            return _STALE
-        over = self._clock.time() - token.expires_at - self._leeway
-        reauth = follower.revocations.reauth_since(token.identity)
-        if over < 0 and (reauth is None or token.issued_at > reauth):
-            return TokenEvidence(state=TokenState.OK, identity=token.identity)
-        return TokenEvidence(
-            state=TokenState.EXPIRED,
-            identity=token.identity,
-            reason=Reason.EXPIRED,
-            is_forgivable=over <= FORGIVEN_AFTER_EXPIRY,
-        )
-
-    async def _renew(
-        self, request: Authenticated
-    ) -> tuple[TokenEvidence, VerifiedToken | None] | None:
+    async def _renew(self, request: Authenticated) -> Judged | None:
         """Spend the refresh cookie of a browser whose access token is over; None if it has none."""
         if not request.credentials.refresh:
             return None
@@ -394,7 +237,7 @@ class Authenticator:
             return None
         except (StoreUnavailable, KeysUnavailable, NotIssued, TokenTooLarge) as error:
             logger.warning("tokens could not be renewed: %s", error)
-            return _KEYS_GONE, None
+            return OUR_FAULT, None
         self._bridge.deliver(issued, request.reply)
         self._replace_session_cookie(request, issued.kept)
         token = issued.access.verified
@@ -540,49 +383,9 @@ class Authenticator:
         identity = request.principal_identity
         if identity is None or not identity.subject:
             return
-        failed = any(
-            evidence.reason in _OURS
-            for evidence in (bearer, ambient)
-            if evidence.reason is not None
-        )
+        failed = bearer.reason in _OURS or ambient.reason in _OURS
         client = request.scope.get("client")
         self._notes.note(request.client, identity, client[0] if client else "", failed=failed)
-
-    def _count(self, request: Authenticated, seconds: float) -> None:
-        """Count one request, once."""
-        metrics, decision, credentials = self._metrics, request.decision, request.credentials
-        verdict, client = decision.verdict, request.client
-        credential: Credential = "none"
-        if verdict is Verdict.TOKEN:
-            credential = "token"
-        elif verdict is Verdict.SESSION:
-            credential = "session"
-        elif request.token is not None or (credentials.bearer is not None):
-            credential = "token"
-        metrics.inc("decisions", client, credential, _DECISIONS[verdict])
-        metrics.observe("auth_duration_seconds", seconds, credential)
-        has_token = bool(credentials.bearer or credentials.access)
-        metrics.inc("presented", client, _PRESENTED[has_token, request.presented is not None])
-        if decision.reason is not None:
-            self._count_failure(request, decision.reason)
-        if credentials.authorization is Authorization.EMPTY:
-            metrics.inc("failures", client, "token", Reason.EMPTY_BEARER)
-        if Effect.COMPARE in decision.effects:
-            metrics.inc("comparisons", "agree")
-        if decision.row in _DEGRADED:
-            metrics.inc("degraded_decisions", _DEGRADED[decision.row])
-
-    def _count_failure(self, request: Authenticated, reason: Reason) -> None:
-        client = request.client
-        of_session = reason in _OF_SESSION
-        self._metrics.inc("failures", client, "session" if of_session else "token", reason)
-        if reason is Reason.IDENTITY_CONFLICT:
-            self._metrics.inc("identity_conflicts", client)
-            self._metrics.inc("comparisons", "differ")
-        if request.decision.verdict is Verdict.SESSION and not of_session:
-            self._metrics.inc("fallbacks", client, "token_to_session")
-        if request.decision.verdict is Verdict.TOKEN and of_session:
-            self._metrics.inc("fallbacks", client, "session_to_token")
 
 
 class _Principals:
@@ -613,38 +416,3 @@ class _Principals:
 
 
 _KINDS: dict[str, ClientKind] = {"web": "web", "mobile": "mobile"}
-_PREFERENCE = (
-    TokenState.OK,
-    TokenState.UNKNOWN,
-    TokenState.EXPIRED,
-    TokenState.REVOKED,
-    TokenState.BAD,
-    TokenState.ABSENT,
-    TokenState.FOREIGN,
-)
-_OF_SESSION = frozenset(
-    {
-        Reason.SESSION_GONE,
-        Reason.SESSION_TAMPERED,
-        Reason.SESSION_UNKNOWN,
-        Reason.LEGACY_REFUSED,
-    }
-)
-_PRESENTED = {
-    (False, False): "none",
-    (False, True): "session",
-    (True, False): "token",
-    (True, True): "both",
-}
-# Rows that decide although a store did not answer. Row 9 covers tampered sessions as well.
-_DEGRADED = {"6": "sessions", "22": "sql", "23": "sql"}
-_DECISIONS = {
-    Verdict.TOKEN: "allow",
-    Verdict.SESSION: "allow",
-    Verdict.ANONYMOUS: "anonymous",
-    Verdict.LEGACY: "anonymous",
-    Verdict.UNAUTHORIZED: "reject",
-    Verdict.BAD_REQUEST: "reject",
-    Verdict.CONFLICT: "reject",
-    Verdict.UNAVAILABLE: "error",
-}

@@ -10,15 +10,14 @@ import binascii
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
 from crossfade.anchors import Anchors
-from crossfade.authenticator import Authenticated, Authenticator
-from crossfade.bridge import Bridge, Reply
+from crossfade.authenticator import Authenticator
+from crossfade.bridge import Bridge
+from crossfade.calls import Call, Refused, read_form
 from crossfade.clock import Clock
 from crossfade.credentials import Authorization
 from crossfade.csrf import CsrfGuard, CsrfOutcome
@@ -34,6 +33,7 @@ from crossfade.keys.roots import RootSecrets
 from crossfade.legacy.base import LegacySession, LegacySessions, SessionState
 from crossfade.logins import Issued, Logins
 from crossfade.policy import header
+from crossfade.request import Authenticated, Reply
 from crossfade.responses import TokenCookies, clear_legacy, send_error, send_json
 from crossfade.rollout.source import Follower
 from crossfade.rollout.state import Mode
@@ -47,33 +47,10 @@ EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 LEGACY_SESSION = "urn:crossfade:params:oauth:token-type:legacy-session"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWKS_PATH = "/.well-known/jwks.json"
-_BODY_CAP = 64 * 1024
 _JWKS_MAX_AGE = 300
 
 
-class _Refused(Exception):
-    """An answer other than 200: status, RFC 6749 5.2 error code, and what to do."""
-
-    def __init__(self, status: int, code: str, description: str) -> None:
-        super().__init__(code)
-        self.status, self.code, self.description = status, code, description
-
-
-@dataclass(slots=True)
-class _Call:
-    """One request to an endpoint."""
-
-    scope: Scope
-    receive: Receive
-    request: Authenticated
-    cookies: list[bytes] = field(default_factory=list)
-
-    @property
-    def method(self) -> str:
-        return str(self.scope["method"])
-
-
-Handler = Callable[[_Call], Awaitable[Mapping[str, Any] | None]]
+Handler = Callable[[Call], Awaitable[Mapping[str, Any] | None]]
 
 
 class Endpoints:
@@ -132,13 +109,13 @@ class Endpoints:
             await self._public(handler, scope, receive, send)
             return
         request = await self._authenticator.authenticate(scope)
-        call = _Call(scope=scope, receive=receive, request=request)
+        call = Call(scope=scope, receive=receive, request=request)
         call.cookies += request.reply.cookies
         await self._answer(handler, call, send)
 
     async def _public(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         # No credentials are looked at: a probe must not depend on what a client carries.
-        body = await handler(_Call(scope=scope, receive=receive, request=None))  # type: ignore[arg-type]  # unused there
+        body = await handler(Call(scope=scope, receive=receive, request=None))  # type: ignore[arg-type]  # unused there
         if handler == self._jwks:
             payload = json.dumps(body, separators=(",", ":")).encode()
             control = f"public, max-age={_JWKS_MAX_AGE}".encode()
@@ -153,10 +130,10 @@ class Endpoints:
         is_ready = bool(body and body["ready"])
         await send_json(send, 200 if is_ready else 503, body)
 
-    async def _answer(self, handler: Handler, call: _Call, send: Send) -> None:
+    async def _answer(self, handler: Handler, call: Call, send: Send) -> None:
         try:
             body = await handler(call)
-        except _Refused as refusal:
+        except Refused as refusal:
             error = {"error": refusal.code, "error_description": refusal.description}
             extra = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
             await send_json(send, refusal.status, error, [*extra, *_set_cookies(call.cookies)])
@@ -168,28 +145,28 @@ class Endpoints:
         status = 204 if body is None else 200
         await send_json(send, status, body, _set_cookies(call.cookies))
 
-    async def _token(self, call: _Call) -> Mapping[str, Any]:
-        form = await _form(call)
+    async def _token(self, call: Call) -> Mapping[str, Any]:
+        form = await read_form(call)
         grant = form.get("grant_type")
         if grant == EXCHANGE:
             return await self._exchange(call, form)
         if grant == "refresh_token":
             return await self._refresh(call, form)
         if grant is None:
-            raise _Refused(400, "invalid_request", "grant_type is missing.")
-        raise _Refused(400, "unsupported_grant_type", f"Use {EXCHANGE} or refresh_token.")
+            raise Refused(400, "invalid_request", "grant_type is missing.")
+        raise Refused(400, "unsupported_grant_type", f"Use {EXCHANGE} or refresh_token.")
 
-    async def _exchange(self, call: _Call, form: Mapping[str, str]) -> Mapping[str, Any]:
+    async def _exchange(self, call: Call, form: Mapping[str, str]) -> Mapping[str, Any]:
         """Trade a legacy session for tokens (RFC 8693)."""
         request = call.request
         value = form.get("subject_token")
         if value is not None and form.get("subject_token_type") != LEGACY_SESSION:
-            raise _Refused(400, "invalid_request", f"subject_token_type must be {LEGACY_SESSION}.")
+            raise Refused(400, "invalid_request", f"subject_token_type must be {LEGACY_SESSION}.")
         self._forbid_cross_site(call, is_by_cookie=value is None)
         if value is None:
             session = request.session
             if request.presented is None or request.presented.has_twin:
-                raise _Refused(400, "invalid_request", "Send one session cookie, or subject_token.")
+                raise Refused(400, "invalid_request", "Send one session cookie, or subject_token.")
         else:
             session = await self._session_of(value)
         self._check_exchangeable(session)
@@ -198,9 +175,9 @@ class Endpoints:
                 session, client=request.client, grant="exchange", device=request.device
             )
         except NotIssued as refusal:
-            raise _Refused(400, *_NOT_ISSUED.get(refusal.why, _NOT_ISSUED["session"])) from refusal
+            raise Refused(400, *_NOT_ISSUED.get(refusal.why, _NOT_ISSUED["session"])) from refusal
         except TokenTooLarge as error:
-            raise _Refused(
+            raise Refused(
                 400, "invalid_request", "The session's claims do not fit a token."
             ) from error
         return self._grant(call, issued, to_cookies=request.client == "web")
@@ -219,18 +196,18 @@ class Endpoints:
         if session.state is SessionState.UNKNOWN:
             raise StoreUnavailable("sessions")
         if session.state is SessionState.PARTIAL:
-            raise _Refused(400, "invalid_grant", "The log-in is not finished: finish it first.")
+            raise Refused(400, "invalid_grant", "The log-in is not finished: finish it first.")
         if session.state is not SessionState.OK:
-            raise _Refused(400, "invalid_grant", "The session is not valid: log in again.")
+            raise Refused(400, "invalid_grant", "The session is not valid: log in again.")
         if self._follower.mode is Mode.ENFORCE and not self._is_new(session):
             # Sessions authenticate nobody any more; one just made is a log-in in progress.
-            raise _Refused(400, "invalid_grant", "The session is too old here: log in again.")
+            raise Refused(400, "invalid_grant", "The session is too old here: log in again.")
 
     def _is_new(self, session: LegacySession) -> bool:
         began = session.auth_time if session.auth_time is not None else session.created_at
         return began is not None and self._clock.time() - began <= self._settings.tokens.access_ttl
 
-    async def _refresh(self, call: _Call, form: Mapping[str, str]) -> Mapping[str, Any]:
+    async def _refresh(self, call: Call, form: Mapping[str, str]) -> Mapping[str, Any]:
         """Spend a refresh token from the body, or the browser's cookie."""
         request, sent = call.request, form.get("refresh_token")
         self._forbid_cross_site(call, is_by_cookie=sent is None)
@@ -242,7 +219,7 @@ class Endpoints:
         else:
             token = decode(sent, self._roots)
         if token is None:
-            raise _Refused(400, "invalid_grant", "The refresh token is not valid: log in again.")
+            raise Refused(400, "invalid_grant", "The refresh token is not valid: log in again.")
         key = header(request.headers, b"idempotency-key")
         issued = await self._renew(token, None if key is None else key[:255].decode("latin-1"))
         body = self._grant(call, issued, to_cookies=sent is None)
@@ -255,16 +232,16 @@ class Endpoints:
         try:
             return await self._logins.renew(token, idempotency_key=idempotency_key)
         except RefreshRejected as error:
-            raise _Refused(
+            raise Refused(
                 400, "invalid_grant", "The refresh token has ended: log in again."
             ) from error
         except NotIssued as error:
-            raise _Refused(
+            raise Refused(
                 400, "invalid_grant", "No tokens for this login: log in again."
             ) from error
 
     async def _with_session(
-        self, call: _Call, issued: Issued, token: RefreshToken
+        self, call: Call, issued: Issued, token: RefreshToken
     ) -> Mapping[str, Any]:
         """Hand the legacy session out too: in this phase it is what authenticates."""
         live = token if issued.refresh_token is None else decode(issued.refresh_token, self._roots)
@@ -272,7 +249,7 @@ class Endpoints:
             return {}
         return await self._hand_back(call, live)
 
-    def _grant(self, call: _Call, issued: Issued, *, to_cookies: bool) -> Mapping[str, Any]:
+    def _grant(self, call: Call, issued: Issued, *, to_cookies: bool) -> Mapping[str, Any]:
         """Answer with tokens (RFC 6749 5.1); a browser gets cookies that scripts cannot read."""
         body: dict[str, Any] = {
             "token_type": "Bearer",
@@ -305,21 +282,21 @@ class Endpoints:
             "csrf_token": self._csrf.token(token.sid),
         }
 
-    async def _session(self, call: _Call) -> Mapping[str, Any]:
+    async def _session(self, call: Call) -> Mapping[str, Any]:
         """Give the legacy session back for a refresh token; an access token does not buy one."""
-        form = await _form(call)
+        form = await read_form(call)
         sent = form.get("refresh_token")
         self._forbid_cross_site(call, is_by_cookie=sent is None)
         token = call.request.refresh if sent is None else decode(sent, self._roots)
         if token is None:
-            raise _Refused(400, "invalid_grant", "The refresh token is not valid: log in again.")
+            raise Refused(400, "invalid_grant", "The refresh token is not valid: log in again.")
         return await self._hand_back(call, token)
 
-    async def _hand_back(self, call: _Call, token: RefreshToken) -> Mapping[str, Any]:
+    async def _hand_back(self, call: Call, token: RefreshToken) -> Mapping[str, Any]:
         try:
             login, kept = await self._logins.restore(token)
         except RefreshRejected as error:
-            raise _Refused(
+            raise Refused(
                 400, "invalid_grant", "The refresh token has ended: log in again."
             ) from error
         cookie = self._bridge.hand_back(kept)
@@ -328,7 +305,7 @@ class Endpoints:
         call.cookies.append(cookie)
         return {"session_cookie": self._legacy.cookie.name, "subject": login.identity.subject}
 
-    async def _whoami(self, call: _Call) -> Mapping[str, Any]:
+    async def _whoami(self, call: Call) -> Mapping[str, Any]:
         """Tell a page who is signed in, until when, and the CSRF token of its login."""
         request = self._signed_in(call)
         principal = request.principal
@@ -344,7 +321,7 @@ class Endpoints:
             body["csrf_token"] = self._csrf.token(request.token.sid)
         return body
 
-    async def _list(self, call: _Call) -> Mapping[str, Any]:
+    async def _list(self, call: Call) -> Mapping[str, Any]:
         request = self._signed_in(call)
         identity = request.principal_identity
         assert identity is not None  # noqa: S101 - just checked
@@ -365,11 +342,11 @@ class Endpoints:
             ]
         }
 
-    async def _end(self, call: _Call) -> Mapping[str, Any]:
+    async def _end(self, call: Call) -> Mapping[str, Any]:
         """End one login of the subject by its id, or all others."""
         request = self._signed_in(call)
         self._forbid_cross_site(call)
-        form = await _form(call)
+        form = await read_form(call)
         identity = request.principal_identity
         assert identity is not None  # noqa: S101 - just checked
         if form.get("others") == "true":
@@ -385,13 +362,13 @@ class Endpoints:
         sid = _sid(form.get("login_id", ""))
         rows = await self._store.live(identity.tenant, identity.subject)
         if sid is None or sid not in {row.login.sid for row in rows}:
-            raise _Refused(400, "invalid_request", "No such login: GET this path lists them.")
+            raise Refused(400, "invalid_request", "No such login: GET this path lists them.")
         await self._logins.end(sid, why="ended_by_user", trigger="user")
         return {"ended": 1}
 
-    async def _logout(self, call: _Call) -> None:
+    async def _logout(self, call: Call) -> None:
         """End all that was presented and what is linked to it; the cookies go in any case."""
-        request, form = call.request, await _form(call)
+        request, form = call.request, await read_form(call)
         token = decode(form.get("refresh_token", ""), self._roots)
         self._forbid_cross_site(call, is_by_cookie=token is None)
         call.cookies = [*self._cookies.clear(), *clear_legacy(self._legacy.cookie)]
@@ -410,11 +387,11 @@ class Endpoints:
         await self._logins.end_session(session.identity.tenant, key, why="logout", trigger="logout")
         await self._legacy.delete(key)
 
-    async def _jwks(self, call: _Call) -> Mapping[str, Any]:
+    async def _jwks(self, call: Call) -> Mapping[str, Any]:
         del call
         return self._follower.keys.jwks()
 
-    async def _health(self, call: _Call) -> Mapping[str, Any]:
+    async def _health(self, call: Call) -> Mapping[str, Any]:
         """Say which revision this process runs and whether its news are fresh; nothing secret."""
         del call
         follower = self._follower
@@ -425,15 +402,15 @@ class Endpoints:
             "instance": follower.instance_id,
         }
 
-    def _signed_in(self, call: _Call) -> Authenticated:
+    def _signed_in(self, call: Call) -> Authenticated:
         request = call.request
         if request.decision.verdict is Verdict.UNAVAILABLE:
             raise StoreUnavailable("sql")
         if request.principal is None:
-            raise _Refused(401, "invalid_token", "Log in first.")
+            raise Refused(401, "invalid_token", "Log in first.")
         return request
 
-    def _forbid_cross_site(self, call: _Call, *, is_by_cookie: bool = True) -> None:
+    def _forbid_cross_site(self, call: Call, *, is_by_cookie: bool = True) -> None:
         """Hold a request by cookie to the CSRF rules; a bearer speaks for itself.
 
         So does a token in the body, but not for another site's page: that would sign its visitor in
@@ -447,7 +424,7 @@ class Endpoints:
         sid = request.token.sid if request.token is not None else request.presented_sid
         outcome = self._csrf.check(request.path, request.headers, sid)
         if not outcome.is_allowed and (is_by_cookie or outcome is CsrfOutcome.CROSS_SITE):
-            raise _Refused(
+            raise Refused(
                 403, "csrf_failed", "The request did not come from this site's own pages."
             )
 
@@ -467,44 +444,6 @@ _NOT_ISSUED = {
     "cap": ("invalid_grant", "Too many logins: end one first."),
     "session": ("invalid_grant", "The session cannot be exchanged: log in again."),
 }
-
-
-async def _form(call: _Call) -> dict[str, str]:
-    """Read a form or a JSON object of texts; each name at most once (RFC 6749 3.2).
-
-    Raises _Refused for anything else.
-    """
-    body = await _body(call.receive)
-    kind = (header(call.request.headers, b"content-type") or b"").partition(b";")[0].strip().lower()
-    try:
-        if kind == b"application/json":
-            found = json.loads(body.decode("utf-8"), object_pairs_hook=list) if body else []
-            pairs = [(n, v if isinstance(v, str) else json.dumps(v)) for n, v in found]
-        else:
-            text = body.decode("utf-8")
-            pairs = parse_qsl(
-                text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=50
-            )
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _Refused(
-            400, "invalid_request", "The body is neither a form nor a JSON object."
-        ) from error
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise _Refused(400, "invalid_request", "A parameter stands twice in the body.")
-    return {name: value for name, value in pairs if value != ""}
-
-
-async def _body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Refused(400, "invalid_request", "The request ended early.")
-        body += message.get("body", b"")
-        if len(body) > _BODY_CAP:
-            raise _Refused(413, "invalid_request", "The body is too large.")
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def _set_cookies(values: list[bytes]) -> list[tuple[bytes, bytes]]:

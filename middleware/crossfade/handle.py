@@ -2,8 +2,8 @@
 
 from starlette.requests import HTTPConnection
 
-from crossfade.authenticator import Authenticated
 from crossfade.principal import Principal
+from crossfade.request import Authenticated
 
 
 class Handle:

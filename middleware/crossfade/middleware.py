@@ -15,13 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossfade.anchors import claim_of
 from crossfade.assembly import Assembly, assemble
-from crossfade.authenticator import Authenticated
-from crossfade.bridge import Given
 from crossfade.decision import Effect, Verdict
 from crossfade.errors import ConfigurationError, Reason
 from crossfade.legacy.base import SessionState
 from crossfade.policy import SAFE_METHODS
 from crossfade.principal import credentials_of
+from crossfade.request import Authenticated, Given
 from crossfade.responses import (
     RawHeaders,
     cache_control,
@@ -231,7 +230,7 @@ class _HttpExchange(_Exchange):
             await app(request.scope, receive, self.observe)
         finally:
             if not self.has_started:
-                await self.assembly.bridge.observe_silence(request, self.given)
+                await self.assembly.observer.observe_silence(request, self.given)
             await self.assembly.settle(request)
 
     async def observe(self, message: Message) -> None:
@@ -249,8 +248,8 @@ class _HttpExchange(_Exchange):
         request, status = self.request, message["status"]
         headers: RawHeaders = list(message.get("headers", ()))
         reply = request.reply
-        if self.assembly.bridge.is_telling(request, headers):
-            observed = await self.assembly.bridge.observe(request, self.given, status, headers)
+        if self.assembly.observer.is_telling(request, headers):
+            observed = await self.assembly.observer.observe(request, self.given, status, headers)
             if observed.refuse:
                 self.is_refused = True
                 await send_error(self.send, 503)

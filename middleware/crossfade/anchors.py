@@ -285,7 +285,8 @@ class Anchors:
                 return Kept(fate=Fate.NONE)
         session = await self._legacy.read_key(key, now)
         self._looked_up.append((self._clock.monotonic(), False))
-        if session.state is SessionState.GONE:
+        if session.state is SessionState.GONE or _is_at_its_end(session, now):
+            # Another process may just have made it anew: what is read here is then the old copy.
             login = await self._live(token.sid)
             if login is None:
                 return Kept(fate=Fate.NONE)
@@ -294,7 +295,10 @@ class Anchors:
                 session = await self._legacy.read_key(key, now)
             if session.state is SessionState.GONE:
                 return await self.gone(login, session)
-        return await self._seen_alive(token, key, session, now)
+            is_own = session.state is SessionState.OK and session.identity == login.identity
+            if is_own and _is_at_its_end(session, now) and login.absolute_until > now + _CLOSE:
+                return await self._recreate(login, session, Fate.RECREATED)
+        return self._seen_alive(token, key, session)
 
     def _may_be_stale(self, token: VerifiedToken, hint: AnchorHint, now: float) -> bool:
         """Say whether the login row must be asked: the claim is a hint, the row the truth."""
@@ -309,17 +313,12 @@ class Anchors:
             return None
         return login
 
-    async def _seen_alive(
-        self, token: VerifiedToken, key: str, session: LegacySession, now: float
-    ) -> Kept:
+    def _seen_alive(self, token: VerifiedToken, key: str, session: LegacySession) -> Kept:
         """Judge a session that was read and is there."""
         if session.state is SessionState.PARTIAL:
             return Kept(fate=Fate.NONE)
         if session.state is not SessionState.OK or session.identity != token.identity:
             return Kept(fate=Fate.DELETED, session=session)
-        login = await self._live(token.sid) if _is_at_its_end(session, now) else None
-        if login is not None and login.anchor_key == key and login.absolute_until > now + _CLOSE:
-            return await self._recreate(login, session, Fate.RECREATED)
         hint = None if token.anchor is None else token.anchor.key
         self._remember(token.sid, key, session.deadline, hint=hint)
         return Kept(

@@ -319,11 +319,14 @@ class Authenticator:
         return found
 
     def _lasts(self, session: LegacySession) -> bool:
-        """Say whether a session is good, and not just about to end before the application looks."""
-        is_ending = (
-            session.deadline is not None and session.deadline - self._clock.time() < _ABOUT_TO_END
-        )
-        return session.state is SessionState.OK and not is_ending
+        """Say whether a session is good, and not just about to end before the application looks.
+
+        A client-held one is good to its last moment: made anew it would lose what it holds.
+        """
+        left = _ABOUT_TO_END
+        if session.deadline is not None and self._legacy.server_side:
+            left = session.deadline - self._clock.time()
+        return session.state is SessionState.OK and left >= _ABOUT_TO_END
 
     def _may_have_ended(self, session: LegacySession) -> bool:
         """Say whether what was read of a session may be out of date: its end has come, or ours."""

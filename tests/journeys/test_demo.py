@@ -49,6 +49,7 @@ def check(report: dict[str, Any]) -> None:
     assert report["final_phase"] == "dual"
 
 
+@pytest.mark.long
 def test_a_shop_goes_to_tokens_and_back_and_nobody_is_logged_out() -> None:
     check(demo())
 

@@ -18,7 +18,8 @@ def _at_a_terminal(crossfade: Any, *arguments: str, typed: str) -> tuple[int, st
     shown = b""
     while chunk := _read(terminal):
         shown += chunk
-        if typed and shown.endswith(b": "):
+        # A person answers a prompt that stands still, not one that is being written.
+        if typed and shown.endswith(b": ") and not select.select([terminal], [], [], 0.3)[0]:
             os.write(terminal, typed.encode())
             typed = ""
     os.close(terminal)

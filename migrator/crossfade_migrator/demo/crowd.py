@@ -17,7 +17,7 @@ from crossfade_migrator.demo.house import ACCESS_TTL, LEEWAY
 from crossfade_migrator.demo.ledger import IDENTITY, LOGOUT
 from crossfade_migrator.demo.shop_sessions import COOKIE
 
-_PAUSE = (1.0, 2.2)
+_PAUSE = (1.3, 2.7)
 """Seconds between two acts of one person: some hundred requests a second in all."""
 Act = Awaitable[object]
 

@@ -120,8 +120,7 @@ class Scenario:
     async def _up_again(self) -> None:
         await resume(self.ctx, reason="up again", progress=self.say)
         await self._run_to("dual-30", "up again, the same people as before")
-        await self._compare()
-        await self._run_to("dual-70", "seven in ten again")
+        self._newcomers_soon()
         await self._compare()
 
     @property

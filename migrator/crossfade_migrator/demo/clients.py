@@ -76,7 +76,7 @@ class Customer:
     """One person on one device: who they are, what is in their cart, since when they are in.
 
     Attributes:
-        maybe: items whose reply was lost: they may be in the cart, or not.
+        maybe: items whose reply was lost: they may be in the cart, or not, or come late.
         adopts: the shop's own end of the session has come: the cart is what it is by then.
         since: when the present session began, monotonic; `limit`: how long it may live.
     """
@@ -161,20 +161,20 @@ class Customer:
     def _compare(self, cart: Any) -> None:
         if not isinstance(cart, list):
             return
+        certain = [item for item in cart if item not in self.maybe]
         if self.adopts:
-            self.cart, self.maybe, self.adopts = list(cart), set(), False
+            self.cart, self.adopts = certain, False
             return
         self.ledger.checks[CART] += 1
-        certain = [item for item in cart if item not in self.maybe]
         if certain != self.cart:
             missing = [item for item in self.cart if item not in certain]
             self.ledger.breach(CART, self.name, f"{len(missing)} of {len(self.cart)} items missing")
-            self.cart, self.maybe = list(cart), set()
+            self.cart = certain
 
     def forget(self) -> None:
         """Be a stranger with an empty cart."""
         self.is_in = self.adopts = False
-        self.cart, self.maybe = [], set()
+        self.cart = []
 
     def begin(self, limit: float = ABSOLUTE) -> None:
         """Note that a session begins now."""

@@ -62,6 +62,7 @@ async def _run(
         async with Context.open(house.config, actor="demo") as ctx:
             report = await _play(ctx, house, street, view)
         await street.close()
+        view.stop()  # what is printed from here on stays
         _show(report, view, json=json)
         if not report.is_good:
             view.show_log(house.log)

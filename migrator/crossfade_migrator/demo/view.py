@@ -45,6 +45,10 @@ class View:
         trace: TracebackType | None,
     ) -> None:
         """Stop drawing."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the panel away; lines may still be printed."""
         if self._live is not None:
             self._live.stop()
 
